@@ -1,0 +1,222 @@
+"""From options to parts: the data, the model, the optimizer and the programs of a run."""
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax.sharding import Mesh
+
+from jaxdl.config import DataOptions, ModelOptions, OptimizerOptions, TrainConfig
+from jaxdl.data import sources, transforms
+from jaxdl.data.loader import Loader
+from jaxdl.engine import parallel, state, step
+from jaxdl.engine.objective import classification
+from jaxdl.engine.state import TrainState
+from jaxdl.models import MODELS
+from jaxdl.optim import schedules
+from jaxdl.optim.optimizers import OPTIMIZERS
+from jaxdl.optim.transforms import accumulate, clip_by_norm, clip_by_value
+from jaxdl.typing import Array, Batch, Metrics, PyTree
+
+EVAL_BATCH = 500
+CHUNK_WORK = {"cpu": 40e9, "gpu": 4e12}  # floating-point operations in a chunk: some tenths of a second
+STREAMED_BYTES = 2**27  # of batches on their way to the device
+DTYPES = {"float32": None, "bfloat16": jnp.dtype(jnp.bfloat16)}
+# Which options an optimizer takes; another that is given is a mistake.
+TAKES = {
+    "sgd": ("momentum", "dampening", "nesterov", "weight_decay"),
+    "adam": ("betas", "weight_decay"),
+    "adamw": ("betas", "weight_decay"),
+    "rmsprop": ("alpha", "momentum", "centered", "weight_decay"),
+    "adagrad": ("weight_decay",),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Pictures:
+    """What a model has to know of the images it is trained on; kept with the run.
+
+    Attributes:
+      shape: (H, W, C).
+      classes: their names.
+      mean, std: per channel, of images in [0, 1]; empty where images are not normalized.
+    """
+
+    shape: tuple[int, int, int]
+    classes: tuple[str, ...]
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+    def inputs(self, augment: str = "") -> step.Prepare:
+        """What makes uint8 images a model's input: ``(key, batch) -> batch``, float32.
+
+        They are scaled to [0, 1], augmented (which fills with black), and normalized where the run does so.
+        """
+        parts = [transforms.to_float]
+        if augment:
+            parts.append(transforms.parse(augment, len(self.classes)))
+        if self.mean:
+            parts.append(transforms.normalize(self.mean, self.std))
+        return transforms.compose(*parts)
+
+
+def pictures(source: sources.Source, options: DataOptions) -> Pictures:
+    """What there is to know of a data set."""
+    mean, std = source.channel_stats() if options.normalize else ((), ())
+    return Pictures(source.image_shape, source.classes, mean, std)
+
+
+def model(options: ModelOptions, seen: Pictures, key: Array) -> nnx.Module:
+    """The model with initial weights drawn from ``key``."""
+    build, rngs = MODELS[options.model], nnx.Rngs(params=key)
+    return build(seen.shape, len(seen.classes), hidden=options.hidden, dropout=options.dropout, rngs=rngs)
+
+
+def optimizer(options: OptimizerOptions, steps_per_epoch: int, steps: int) -> optax.GradientTransformation:
+    """Clipping, then the optimizer under its schedule, once every ``--accumulate`` batches.
+
+    Raises:
+      ValueError: an option that the optimizer has no use for, or a value outside its range.
+    """
+    every = options.accumulate
+    updates_per_epoch, updates = max(steps_per_epoch // every, 1), max(steps // every, 1)
+    given = {name: getattr(options, name) for name in ("momentum", "dampening", "nesterov", "betas", "alpha")}
+    given |= {"centered": options.centered, "weight_decay": options.weight_decay}
+    default = dataclasses.asdict(OptimizerOptions())
+    takes = TAKES[options.optimizer]
+    for name, value in given.items():
+        if value != default[name] and name not in takes:
+            raise ValueError(f"--{name.replace('_', '-')} has no meaning for {options.optimizer}")
+    arguments = {name: given[name] for name in takes if given[name] is not None}
+    tx = OPTIMIZERS[options.optimizer](schedule(options, updates_per_epoch, updates), **arguments)
+    if options.clip_value is not None:
+        tx = optax.chain(clip_by_value(options.clip_value), tx)
+    if options.clip_norm is not None:
+        tx = optax.chain(clip_by_norm(options.clip_norm), tx)
+    return accumulate(tx, every) if every > 1 else tx
+
+
+def schedule(options: OptimizerOptions, updates_per_epoch: int, updates: int) -> Any:
+    """The learning rate: a number, or a function of the number of updates."""
+    default_lr = inspect.signature(OPTIMIZERS[options.optimizer]).parameters["lr"].default
+    lr = options.lr if options.lr is not None else 0.01 if options.optimizer == "sgd" else default_lr
+    warm = round(options.warmup_epochs * updates_per_epoch)
+    epochs = functools.partial(schedules.per_epoch, steps_per_epoch=updates_per_epoch)
+    rate = {
+        "constant": lambda: schedules.constant(lr),
+        "step": lambda: epochs(schedules.step_lr(lr, options.step_size, options.gamma)),
+        "multi_step": lambda: epochs(schedules.multi_step_lr(lr, options.milestones, options.gamma)),
+        "exponential": lambda: epochs(schedules.exponential_lr(lr, options.gamma)),
+        "cosine": lambda: schedules.cosine_annealing_lr(lr, max(updates - warm, 1)),
+        "one_cycle": lambda: schedules.one_cycle_lr(lr, updates),
+    }[options.schedule]()
+    return schedules.warmup(rate, warm) if warm else rate
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A run, put together.
+
+    Attributes:
+      seen: what the model knows of the images.
+      loader, tests: the batches of the two splits.
+      steps: how many the run takes.
+      chunk_steps: how many make one program.
+      model: gives names and layouts; its values are the initial ones.
+      mesh: the devices.
+      state: where the run starts.
+      train_step, eval_step, predict_step, gradients: see `jaxdl.engine.step`.
+    """
+
+    seen: Pictures
+    loader: Loader
+    tests: Loader
+    steps: int
+    chunk_steps: int
+    model: nnx.Module
+    mesh: Mesh
+    state: TrainState
+    train_step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+    eval_step: Callable[[TrainState, Batch], Metrics]
+    predict_step: Callable[[TrainState, Batch], Array]
+    gradients: Callable[[TrainState, Batch], tuple[PyTree, PyTree, Metrics]]
+
+
+def job(config: TrainConfig, source: sources.Source) -> Job:
+    """Puts a run together.
+
+    Raises:
+      ValueError: options that do not fit each other, the data or the devices.
+    """
+    run, seen = config.run, pictures(source, config.data)
+    loader = train_loader(config, source)
+    steps = run.steps if run.steps is not None else run.epochs * loader.steps_per_epoch
+    if steps < 1:
+        raise ValueError(f"expected at least one step, got --epochs {run.epochs} --steps {run.steps}")
+    init_key, run_key = jax.random.split(jax.random.key(run.seed))
+    net = model(config.model, seen, init_key)
+    train_view = nnx.view(net, deterministic=False, use_running_average=False, raise_if_not_found=False)
+    tx = optimizer(config.optim, loader.steps_per_epoch, steps)
+    graph, start = state.create(train_view, tx, run_key)
+    mesh = parallel.make_mesh(parallel.first_devices(run.devices))
+    loss_fn = classification(label_smoothing=config.optim.label_smoothing, l1=config.optim.l1, l2=config.optim.l2)
+    dtype, inputs = DTYPES[run.precision], seen.inputs(config.data.augment)
+    eval_step, predict_step = inference(net, seen, dtype)
+    return Job(
+        seen=seen,
+        loader=loader,
+        tests=Loader(source.test, min(EVAL_BATCH, len(source.test["label"])), shuffle=False),
+        steps=steps,
+        chunk_steps=run.chunk_steps or _chunk_steps(eval_step, start, loader, mesh),
+        model=net,
+        mesh=mesh,
+        state=parallel.replicate(mesh, start),
+        train_step=step.train_step(graph, loss_fn, tx, inputs, dtype),
+        eval_step=eval_step,
+        predict_step=predict_step,
+        gradients=step.gradients(graph, loss_fn, inputs, dtype),
+    )
+
+
+def train_loader(config: TrainConfig, source: sources.Source) -> Loader:
+    """The training batches."""
+    data = config.data
+    return Loader(
+        source.train,
+        data.batch_size,
+        seed=config.run.seed,
+        shuffle=data.shuffle,
+        drop_last=data.drop_last,
+        resident=None if data.placement == "auto" else data.placement == "resident",
+    )
+
+
+def inference(net: nnx.Module, seen: Pictures, dtype: jnp.dtype | None) -> tuple[Any, Any]:
+    """The pure steps of a model in evaluation mode: ``eval_step`` and ``predict_step``."""
+    view = nnx.view(net, deterministic=True, use_running_average=True, raise_if_not_found=False)
+    inputs = functools.partial(seen.inputs(), jax.random.key(0))  # without augmentation the key goes unused
+    graph = nnx.graphdef(view)
+    return step.eval_step(graph, classification(), inputs, dtype), step.predict_step(graph, inputs, dtype)
+
+
+def _chunk_steps(eval_step: Any, start: TrainState, loader: Loader, mesh: Mesh) -> int:
+    """Enough steps to hide what starting a program costs, few enough to stop and to show progress in between.
+
+    A function of the model and the data alone, never of a clock: see `Loader.chunks`.
+    """
+    batch = {
+        name: jax.ShapeDtypeStruct((loader.batch_size, *rows.shape[1:]), rows.dtype)
+        for name, rows in loader.split.items()
+    }
+    forward = jax.jit(eval_step).lower(start, batch).cost_analysis()
+    work = 3 * max(float((forward or {}).get("flops", 0)), 1.0)  # a backward pass costs two forward ones
+    steps = CHUNK_WORK.get(mesh.devices.flat[0].platform, CHUNK_WORK["gpu"]) / work
+    if not loader.resident:
+        steps = min(steps, STREAMED_BYTES / loader.batch_bytes)
+    return int(min(max(steps, 1), max(loader.full_batches, 1)))

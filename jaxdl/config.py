@@ -1,0 +1,229 @@
+"""Options of a training run: frozen dataclasses that become a command line and a JSON file.
+
+Nothing here imports jax, so that ``--help`` and a mistyped option answer at once.
+"""
+
+import contextlib
+import dataclasses
+import difflib
+import io
+import json
+import re
+import sys
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+Config = TypeVar("Config")
+
+Dataset = Literal["mnist", "fashion_mnist", "digits", "npz", "folder"]
+
+
+@dataclasses.dataclass(frozen=True)
+class DataOptions:
+    """What to train on."""
+
+    dataset: Dataset | None = None
+    """Data set. Without it: MNIST where it is at hand or can be downloaded, otherwise the embedded digits."""
+    data_dir: Path | None = None
+    """Where the data lies: a folder with the original idx files or a prepared tfds folder (mnist,
+    fashion_mnist), a .npz file (npz), or a folder with train/CLASS/*.png and test/CLASS/*.png (folder)."""
+    batch_size: int = 64
+    """Examples per step."""
+    shuffle: bool = True
+    """A new order each epoch."""
+    drop_last: bool = False
+    """Leave out the last batch of an epoch when it is not full."""
+    placement: Literal["auto", "resident", "streamed"] = "auto"
+    """resident: the whole set lies on the device. streamed: batches are sent ahead. auto: by size."""
+    normalize: bool = False
+    """Subtract the training images' mean and divide by their standard deviation, per channel."""
+    augment: str = ""
+    """Augmentation of training images, a list such as "crop:2,rotate:10,erase" (crop flip rotate affine erase
+    mixup)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelOptions:
+    """What to train."""
+
+    model: Literal["net", "cnn"] = "net"
+    """net: 784-128-10 with ReLU. cnn: two convolutions and two linear layers."""
+    hidden: int = 128
+    """Width of the hidden linear layer."""
+    dropout: float = 0.0
+    """Rate of dropout."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerOptions:
+    """How to train; names, meanings and defaults are torch's."""
+
+    optimizer: Literal["sgd", "adam", "adamw", "rmsprop", "adagrad"] = "sgd"
+    """Optimizer."""
+    lr: float | None = None
+    """Learning rate. Without it: the document's 0.01 for sgd, otherwise torch's default of the optimizer."""
+    momentum: float = 0.0
+    """Momentum (sgd, rmsprop)."""
+    dampening: float = 0.0
+    """Dampening of the momentum (sgd)."""
+    nesterov: bool = False
+    """Nesterov momentum (sgd)."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Decay of the averages of gradient and squared gradient (adam, adamw)."""
+    alpha: float = 0.99
+    """Decay of the average of the squared gradient (rmsprop)."""
+    centered: bool = False
+    """Divide by the standard deviation of the gradient (rmsprop)."""
+    weight_decay: float | None = None
+    """Weight decay. Without it: torch's default of the optimizer (0.01 for adamw, otherwise 0)."""
+    schedule: Literal["constant", "step", "multi_step", "exponential", "cosine", "one_cycle"] = "constant"
+    """How the learning rate changes. step, multi_step and exponential count epochs; cosine and one_cycle run
+    over all steps."""
+    step_size: int = 1
+    """Epochs between two reductions (step)."""
+    milestones: tuple[int, ...] = ()
+    """Epochs of the reductions (multi_step)."""
+    gamma: float = 0.1
+    """Factor of a reduction (step, multi_step, exponential)."""
+    warmup_epochs: float = 0.0
+    """Epochs in which the rate rises linearly to its value (not with one_cycle, which has its own)."""
+    label_smoothing: float = 0.0
+    """Label smoothing of the cross-entropy."""
+    l1: float = 0.0
+    """Strength of the penalty on the sum of absolute parameters."""
+    l2: float = 0.0
+    """Strength of the penalty on the sum of squared parameters, halved: what torch's SGD calls weight decay."""
+    clip_norm: float | None = None
+    """Largest norm of the gradient."""
+    clip_value: float | None = None
+    """Largest absolute value of a gradient's element."""
+    accumulate: int = 1
+    """Batches whose gradients are averaged for one update."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """How long, where, and what is kept."""
+
+    recipe: str | None = None
+    """A shipped set of options (mlp, cnn), to which the other options given here are added."""
+    epochs: int = 10
+    """Passes through the training data."""
+    steps: int | None = None
+    """Number of steps, instead of epochs."""
+    seed: int = 0
+    """Of initial weights, order of the data, dropout and augmentation."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Type to compute in; parameters stay float32."""
+    parallel: Literal["jit"] = "jit"
+    """How steps are placed on several devices: one program over a mesh."""
+    devices: int = 1
+    """Devices to split each batch over."""
+    out: Path | None = None
+    """The run's folder. Without it: a new one under runs/."""
+    resume: bool = False
+    """Go on with the run in --out, from its last checkpoint, bit for bit."""
+    save_every: int | None = None
+    """Steps between checkpoints. Without it: one an epoch."""
+    keep: int = 2
+    """Checkpoints to keep beside the best."""
+    log_every: int = 100
+    """Steps between records of the loss, counted within an epoch."""
+    chunk_steps: int | None = None
+    """Steps in one compiled program. Without it: by the work in a step."""
+    tensorboard: bool = True
+    """Write TensorBoard files."""
+    quiet: bool = False
+    """Print the result only."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """All options of ``python -m jaxdl.train``."""
+
+    data: DataOptions = dataclasses.field(default_factory=DataOptions)
+    model: ModelOptions = dataclasses.field(default_factory=ModelOptions)
+    optim: OptimizerOptions = dataclasses.field(default_factory=OptimizerOptions)
+    run: RunOptions = dataclasses.field(default_factory=RunOptions)
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """The options of all groups by name, as JSON values."""
+    groups = dataclasses.asdict(config).values()
+    return json.loads(json.dumps({name: value for group in groups for name, value in group.items()}, default=str))
+
+
+def replace(config: Config, options: Mapping[str, Any]) -> Config:
+    """The configuration with some options changed; the inverse of `to_dict`.
+
+    Raises:
+      ValueError: a name that is no option, with the nearest that is.
+    """
+    known = to_dict(config)
+    for name in options:
+        if name not in known:
+            raise ValueError(f"unknown option {name!r}{nearest(name, known)}")
+    groups = {}
+    for field in dataclasses.fields(config):  # pyright: ignore[reportArgumentType]
+        group = getattr(config, field.name)
+        hints = typing.get_type_hints(type(group))
+        changes = {name: _restore(hints[name], options[name]) for name in hints if name in options}
+        groups[field.name] = dataclasses.replace(group, **changes)
+    return dataclasses.replace(config, **groups)  # pyright: ignore[reportArgumentType, reportReturnType]
+
+
+def parse(default: Config, argv: Sequence[str], prog: str) -> Config:
+    """Reads a command line over ``default``, whose type says which options there are.
+
+    Exits with status 0 after ``--help``, and with 2 after one line on stderr that says what is wrong.
+    """
+    import tyro
+
+    known = _flags(default)
+    for token in argv:
+        flag = token.split("=")[0].replace("_", "-")
+        if flag.startswith("--") and flag not in known:
+            sys.exit(fail(prog, f"unknown option {flag}{nearest(flag, known)}; see --help"))
+    stderr = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(stderr):
+            return tyro.cli(
+                type(default), args=argv, default=default, prog=prog, config=(tyro.conf.OmitArgPrefixes,)
+            )
+    except SystemExit as stop:
+        if stop.code:
+            sys.exit(fail(prog, _one_line(stderr.getvalue())))
+        raise
+
+
+def fail(prog: str, message: str) -> int:
+    """Prints a user's error as one line and returns the exit status for it, 2."""
+    print(f"{prog.removeprefix('python -m ')}: error: {message}", file=sys.stderr)
+    return 2
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """``"; did you mean X?"`` where one of the known names is near, otherwise empty."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _restore(hint: Any, value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(value)
+    return Path(value) if value is not None and Path in (hint, *typing.get_args(hint)) else value
+
+
+def _flags(config: Any) -> list[str]:
+    names = [name.replace("_", "-") for name in to_dict(config)]
+    return ["--help", *(f"--{name}" for name in names), *(f"--no-{name}" for name in names)]
+
+
+def _one_line(box: str) -> str:
+    """The message inside the box that tyro draws around an error."""
+    lines = [line.strip("│╭╮╰╯ ") for line in re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines()]
+    message = [line for line in lines[1:] if line]
+    end = next((i for i, line in enumerate(message) if set(line) <= set("─")), len(message))
+    return " ".join(message[:end])

@@ -1,0 +1,98 @@
+"""The folder of one training run: who may write to it, and what it says of the run."""
+
+import contextlib
+import fcntl
+import json
+import os
+from pathlib import Path
+from typing import IO, Any
+
+
+class RunFolder:
+    """The paths in it, and the right to write them.
+
+    One process at a time holds a folder, by a lock that ends with the process however it ends.
+
+    Args:
+      path: the folder; created when it is not there.
+      resume: go on with the run in it, where there is one.
+
+    Raises:
+      ValueError: another process holds it, it has a run and ``resume`` is not asked for, or it has something else.
+    """
+
+    def __init__(self, path: Path, *, resume: bool) -> None:
+        if path.exists() and not path.is_dir():
+            raise ValueError(f"expected a folder for the run, {path} is a file; choose another --out")
+        self.path = path
+        path.mkdir(parents=True, exist_ok=True)
+        self._lock = _lock(path)
+        try:
+            self._check(resume)
+        except ValueError:
+            self._lock.close()
+            raise
+
+    config = property(lambda self: self.path / "config.json")
+    metrics = property(lambda self: self.path / "metrics.jsonl")
+    summary = property(lambda self: self.path / "summary.json")
+    weights = property(lambda self: self.path / "weights.safetensors")
+    curves = property(lambda self: self.path / "curves.png")
+    confusion = property(lambda self: self.path / "confusion.png")
+    checkpoints = property(lambda self: self.path / "checkpoints")
+    tensorboard = property(lambda self: self.path / "tensorboard")
+
+    def close(self) -> None:
+        """Lets another process have the folder."""
+        self._lock.close()
+
+    def _check(self, resume: bool) -> None:
+        if self.config.exists():
+            if not resume:
+                raise ValueError(
+                    f"{self.path} holds a run already; --resume goes on with it, or choose another --out"
+                )
+        elif others := sorted(entry.name for entry in self.path.iterdir() if not entry.name.startswith(".")):
+            raise ValueError(f"{self.path} is not empty and no run (it holds {others[0]}); choose another --out")
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """What ``config.json`` of a run's folder says.
+
+    Raises:
+      FileNotFoundError: the folder holds no run.
+      ValueError: the file is damaged.
+    """
+    config = path / "config.json"
+    if not config.is_file():
+        raise FileNotFoundError(f"{path} holds no run (no config.json in it)")
+    try:
+        return json.loads(config.read_text())
+    except (ValueError, UnicodeDecodeError) as error:
+        raise ValueError(f"{config} is damaged ({error})") from error
+
+
+def new_path(root: Path, name: str) -> Path:
+    """``root/name-1``, or the next number that is free; the folder is created."""
+    number = 1
+    while True:
+        path = root / f"{name}-{number}"
+        with contextlib.suppress(FileExistsError):
+            path.mkdir(parents=True)
+            return path
+        number += 1
+
+
+def _lock(path: Path) -> IO[str]:
+    file = (path / ".lock").open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        holder = file.read().strip() or "unknown"
+        file.close()
+        raise ValueError(f"{path} is in use by another process (pid {holder})") from None
+    file.truncate(0)
+    file.write(f"{os.getpid()}\n")
+    file.flush()
+    return file

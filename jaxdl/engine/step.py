@@ -1,0 +1,95 @@
+"""The pure steps: ``(state, batch) -> (state, metrics)`` and ``(state, batch) -> metrics``."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from jaxdl.engine.state import TrainState
+from jaxdl.optim.optimizers import rates
+from jaxdl.typing import Array, Batch, LossFn, Metrics, PyTree
+
+Prepare = Callable[[Array, Batch], Batch]
+
+
+def train_step(
+    graphdef: nnx.GraphDef,
+    loss_fn: LossFn,
+    tx: optax.GradientTransformation,
+    prepare: Prepare,
+    dtype: jnp.dtype | None = None,
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """One optimizer step.
+
+    Args:
+      graphdef: the structure of the model in training mode.
+      loss_fn: ``(model, batch, rngs) -> (loss, metrics)``; ``rngs`` has the stream ``dropout``.
+      tx: an optimizer of `jaxdl.optim`; the rate it applied is the metric ``lr``.
+      prepare: ``(key, batch) -> batch``: what makes a stored batch a model's input, augmentation included.
+      dtype: the type to compute in (``jnp.bfloat16``); parameters and their updates stay float32.
+    """
+    gradient = gradients(graphdef, loss_fn, prepare, dtype)
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        grads, stats, metrics = gradient(state, batch)
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        rate = rates(opt_state)[0].rate.astype(jnp.float32)
+        metrics |= {"lr": (rate, jnp.ones_like(rate))}
+        return TrainState(state.step + 1, params, stats, opt_state, state.key), metrics
+
+    return step
+
+
+def gradients(
+    graphdef: nnx.GraphDef, loss_fn: LossFn, prepare: Prepare, dtype: jnp.dtype | None = None
+) -> Callable[[TrainState, Batch], tuple[PyTree, PyTree, Metrics]]:
+    """``(state, batch) -> (gradients, new stats, metrics)``: the first half of `train_step`, same arguments."""
+
+    def gradient(state: TrainState, batch: Batch) -> tuple[PyTree, PyTree, Metrics]:
+        augment_key, dropout_key = jax.random.split(jax.random.fold_in(state.key, state.step))
+        batch = cast(prepare(augment_key, batch), dtype)
+
+        def objective(params: PyTree) -> tuple[Array, tuple[PyTree, Metrics]]:
+            model = nnx.merge(graphdef, cast(params, dtype), state.stats)
+            loss, metrics = loss_fn(model, batch, nnx.Rngs(dropout=dropout_key))
+            return loss, (nnx.to_pure_dict(nnx.state(model, nnx.BatchStat)), metrics)
+
+        grads, (stats, metrics) = jax.grad(objective, has_aux=True)(state.params)
+        return grads, stats, metrics
+
+    return gradient
+
+
+def eval_step(
+    graphdef: nnx.GraphDef, loss_fn: LossFn, prepare: Callable[[Batch], Batch], dtype: jnp.dtype | None = None
+) -> Callable[[TrainState, Batch], Metrics]:
+    """The metrics of one batch; ``graphdef`` is the model in evaluation mode, ``prepare`` has no augmentation."""
+
+    def step(state: TrainState, batch: Batch) -> Metrics:
+        model = nnx.merge(graphdef, cast(state.params, dtype), state.stats)
+        return loss_fn(model, cast(prepare(batch), dtype), None)[1]
+
+    return step
+
+
+def predict_step(
+    graphdef: nnx.GraphDef, prepare: Callable[[Batch], Batch], dtype: jnp.dtype | None = None
+) -> Callable[[TrainState, Batch], Array]:
+    """``(state, batch) -> probabilities`` (B, classes) float32; arguments as those of `eval_step`."""
+
+    def step(state: TrainState, batch: Batch) -> Array:
+        model = nnx.merge(graphdef, cast(state.params, dtype), state.stats)
+        logits = model(cast(prepare(batch), dtype)["image"], None)
+        return jax.nn.softmax(logits.astype(jnp.float32))
+
+    return step
+
+
+def cast(tree: PyTree, dtype: jnp.dtype | None) -> PyTree:
+    """The floating-point leaves in ``dtype``, where one is given."""
+    if dtype is None:
+        return tree
+    return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)

@@ -1,0 +1,28 @@
+"""The affine layer with torch's names and initial distribution."""
+
+from flax import nnx
+
+from jaxdl.nn.init import torch_uniform
+from jaxdl.nn.layout import LINEAR, Layout
+from jaxdl.typing import Array
+
+
+class Linear(nnx.Module):
+    """``x @ weight + bias``; ``weight`` is (in, out), ``bias`` is (out,).
+
+    Args:
+      in_features, out_features: sizes of the last axis of the input and of the output.
+      layout: how ``weight`` becomes torch's; another than `LINEAR` behind a flattened image.
+      rngs: draws ``weight`` and ``bias`` from its ``params`` stream.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.Linear.html
+    """
+
+    def __init__(self, in_features: int, out_features: int, *, layout: Layout = LINEAR, rngs: nnx.Rngs) -> None:
+        shape = (in_features, out_features)
+        self.weight = nnx.Param(torch_uniform(rngs.params(), shape, in_features), layout=layout)
+        self.bias = nnx.Param(torch_uniform(rngs.params(), (out_features,), in_features))
+
+    def __call__(self, x: Array) -> Array:
+        weight, bias = self.weight[...], self.bias[...]
+        return x @ weight + bias.reshape((1,) * (x.ndim - 1) + bias.shape)

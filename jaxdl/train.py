@@ -1,0 +1,135 @@
+"""Trains a classifier: ``python -m jaxdl.train --help``.
+
+Exit status: 0 the run is complete; 1 it failed (a loss that is no number, a full disk); 2 an option or the data is
+wrong; 130 or 143 it was stopped by Ctrl-C or SIGTERM, saved, and goes on with ``--resume``.
+"""
+
+import contextlib
+import dataclasses
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import jaxdl
+from jaxdl import files
+from jaxdl.config import TrainConfig, fail, nearest, parse, replace, to_dict
+from jaxdl.engine.run_folder import RunFolder, new_path, read_config
+from jaxdl.recipes import RECIPES
+
+if TYPE_CHECKING:  # they import jax, which --help and a mistyped option do not need
+    from jaxdl.build import Job
+    from jaxdl.data.sources import Source
+
+PROG = "python -m jaxdl.train"
+
+# What may change when a run is resumed; its length only where the schedule does not depend on it.
+LENGTH = {"epochs", "steps"}
+FREE = {"out", "resume", "recipe", "quiet", "tensorboard", "keep", "data_dir"} | LENGTH
+ENDING_SCHEDULES = ("cosine", "one_cycle")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns the exit status."""
+    try:
+        return train(read_options(sys.argv[1:] if argv is None else argv))
+    except (ValueError, TypeError, OSError) as error:
+        return fail(PROG, str(error))
+    except KeyboardInterrupt:
+        print("stopped before the first step: there is nothing to save", file=sys.stderr)
+        return 128 + signal.SIGINT
+
+
+def read_options(argv: Sequence[str]) -> TrainConfig:
+    """The options of a command line, over those of its recipe and of the run that it resumes.
+
+    Raises:
+      ValueError: an unknown recipe, or a resumed run that was started with other options (all that differ).
+    """
+    config = parse(TrainConfig(), argv, PROG)
+    recipe = config.run.recipe
+    if recipe is not None:
+        if recipe not in RECIPES:
+            raise ValueError(
+                f"--recipe must be one of {', '.join(RECIPES)}; got {recipe}{nearest(recipe, RECIPES)}"
+            )
+        config = parse(replace(TrainConfig(), RECIPES[recipe]), argv, PROG)
+    if not config.run.resume:
+        return config
+    if config.run.out is None:
+        raise ValueError("--resume needs the folder of the run: --out RUN")
+    if not (config.run.out / "config.json").exists():
+        return config
+    recorded = replace(TrainConfig(), read_config(config.run.out)["options"])
+    return same_run(recorded, parse(recorded, argv, PROG))
+
+
+def same_run(recorded: TrainConfig, config: TrainConfig) -> TrainConfig:
+    """``config``, if a run that was started with ``recorded`` can go on with it.
+
+    Raises:
+      ValueError: it cannot, with every option that differs.
+    """
+    free = FREE - LENGTH if recorded.optim.schedule in ENDING_SCHEDULES else FREE
+    before, now = to_dict(recorded), to_dict(config)
+    changed = [
+        f"--{name.replace('_', '-')} was {before[name]}, is {now[name]}"
+        for name in before
+        if before[name] != now[name] and name not in free
+    ]
+    if changed:
+        raise ValueError(f"the run in {config.run.out} was started with other options: {'; '.join(changed)}")
+    return config
+
+
+def train(config: TrainConfig) -> int:
+    """Trains as ``config`` says; see the exit status above."""
+    from jaxdl import build, session
+    from jaxdl.data import sources
+    from jaxdl.engine.cache import enable_compilation_cache
+
+    enable_compilation_cache()
+    if config.data.dataset is None:
+        source, notice = sources.load_default(config.data.data_dir)
+    else:
+        source, notice = sources.load(config.data.dataset, config.data.data_dir), None
+    config = replace(config, {"dataset": source.name})
+    job = build.job(config, source)
+    config = replace(config, {"chunk_steps": job.chunk_steps})
+    out = config.run.out or new_path(Path("runs"), f"{source.name}-{config.model.model}")
+    with contextlib.closing(RunFolder(out, resume=config.run.resume)) as folder:
+        write_config(folder, config, source, job)
+        return session.Session(config, source, job, folder, notice).run()
+
+
+def write_config(folder: RunFolder, config: TrainConfig, source: "Source", job: "Job") -> None:
+    """Writes ``config.json``: what is needed to resume the run, to repeat it and to use its weights.
+
+    Raises:
+      ValueError: the run in the folder was trained on other data.
+    """
+    import flax
+    import jax
+    import optax
+
+    data = {"fingerprint": source.fingerprint(), "origin": source.origin}
+    if folder.config.exists():
+        before = read_config(folder.path)["data"]
+        if before["fingerprint"] != data["fingerprint"]:
+            raise ValueError(
+                f"the run in {folder.path} was started on other data: {before['origin']}; got {source.origin}"
+            )
+    options = to_dict(config) | {"out": None, "resume": False}
+    versions = {
+        "jaxdl": jaxdl.__version__,
+        "jax": jax.__version__,
+        "flax": flax.__version__,
+        "optax": optax.__version__,
+    }
+    seen = dataclasses.asdict(job.seen)
+    files.write_json(folder.config, {"options": options, "images": seen, "data": data, "versions": versions})
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,18 @@
+"""The few types that every part shares."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+
+Array = jax.Array
+PyTree = Any
+
+# One batch: "image" (B, H, W, C) uint8 as stored, float32 once prepared; "label" (B,) int32.
+Batch = Mapping[str, Array]
+
+# name -> (sum, count), both scalars: adding sums and counts stays exact over ragged batches.
+Metrics = dict[str, tuple[Array, Array]]
+
+# (model, batch, rngs) -> (scalar loss, metrics). Every training technique is one of these.
+LossFn = Callable[[Any, Batch, Any], tuple[Array, Metrics]]
