@@ -3,11 +3,13 @@
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from jax.sharding import Mesh
@@ -15,7 +17,8 @@ from jax.sharding import Mesh
 from jaxdl.config import DataOptions, ModelOptions, OptimizerOptions, TrainConfig
 from jaxdl.data import sources, transforms
 from jaxdl.data.loader import Loader
-from jaxdl.engine import parallel, state, step
+from jaxdl.engine import metrics as averages
+from jaxdl.engine import parallel, state, step, weights
 from jaxdl.engine.objective import classification
 from jaxdl.engine.state import TrainState
 from jaxdl.models import MODELS
@@ -171,7 +174,7 @@ def job(config: TrainConfig, source: sources.Source) -> Job:
     return Job(
         seen=seen,
         loader=loader,
-        tests=Loader(source.test, min(EVAL_BATCH, len(source.test["label"])), shuffle=False),
+        tests=test_loader(source),
         steps=steps,
         chunk_steps=run.chunk_steps or _chunk_steps(eval_step, start, loader, mesh),
         model=net,
@@ -220,3 +223,59 @@ def _chunk_steps(eval_step: Any, start: TrainState, loader: Loader, mesh: Mesh) 
     if not loader.resident:
         steps = min(steps, STREAMED_BYTES / loader.batch_bytes)
     return int(min(max(steps, 1), max(loader.full_batches, 1)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A run that has ended, ready to use."""
+
+    config: TrainConfig
+    seen: Pictures
+    state: TrainState
+    eval_step: Callable[[TrainState, Batch], Metrics]
+    predict_step: Callable[[TrainState, Batch], Array]
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """Images (N, H, W, C) uint8 -> probabilities (N, classes) float32."""
+        return np.asarray(jax.jit(self.predict_step)(self.state, {"image": images}))
+
+    def evaluate(self, source: sources.Source) -> dict[str, float]:
+        """The means of loss and accuracy over the test split of a data set.
+
+        Raises:
+          ValueError: its images or classes are not those of the run.
+        """
+        if (source.image_shape, source.classes) != (self.seen.shape, self.seen.classes):
+            raise ValueError(
+                f"the run was trained on images {self.seen.shape} of {len(self.seen.classes)} classes; "
+                f"{source.name} has {source.image_shape} of {source.num_classes}"
+            )
+        mesh = parallel.make_mesh(parallel.first_devices(1))
+        return averages.means(
+            averages.host_total(parallel.evaluator(self.eval_step, test_loader(source), mesh)(self.state))
+        )
+
+
+def trained(config: TrainConfig, images: Mapping[str, Any], path: Path) -> Trained:
+    """The model of a run with the weights at ``path``.
+
+    Args:
+      config: the run's options.
+      images: what ``config.json`` says under that name, see `Pictures`.
+      path: ``weights.safetensors``.
+
+    Raises:
+      FileNotFoundError, ValueError: as `jaxdl.engine.weights.load`.
+    """
+    fields = {name: tuple(value) for name, value in images.items()}
+    seen, key = Pictures(**fields), jax.random.key(0)
+    net = model(config.model, seen, key)
+    _, start = state.create(net, optax.identity(), key)
+    params, stats = weights.load(path, net, start.params, start.stats)
+    eval_step, predict_step = inference(net, seen, DTYPES[config.run.precision])
+    return Trained(config, seen, dataclasses.replace(start, params=params, stats=stats), eval_step, predict_step)
+
+
+def test_loader(source: sources.Source) -> Loader:
+    """The test batches, in stored order."""
+    return Loader(source.test, min(EVAL_BATCH, len(source.test["label"])), shuffle=False)

@@ -126,7 +126,7 @@ class RunOptions:
     resume: bool = False
     """Go on with the run in --out, from its last checkpoint, bit for bit."""
     save_every: int | None = None
-    """Steps between checkpoints. Without it: one an epoch."""
+    """Steps between checkpoints. Without it: at the end of an epoch, 10 seconds or more after the last."""
     keep: int = 2
     """Checkpoints to keep beside the best."""
     log_every: int = 100
@@ -222,8 +222,9 @@ def _flags(config: Any) -> list[str]:
 
 
 def _one_line(box: str) -> str:
-    """The message inside the box that tyro draws around an error."""
-    lines = [line.strip("│╭╮╰╯ ") for line in re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines()]
-    message = [line for line in lines[1:] if line]
-    end = next((i for i, line in enumerate(message) if set(line) <= set("─")), len(message))
-    return " ".join(message[:end])
+    """The message inside the box that tyro draws around an error, without its title and its help."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", box)
+    lines = [line.strip("│╭╮╰╯|+ ") for line in plain.splitlines()[1:]]
+    text = [line for line in lines if line.strip("─-")]
+    end = next((i for i, line in enumerate(text) if line.endswith("helptext:") or "full helptext" in line), None)
+    return " ".join(text[:end])

@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees the old content or the new one, never a half."""
+"""Files of the project's own: written whole or not at all, and a private folder for what is kept."""
 
 import json
 import os
@@ -31,6 +31,25 @@ def write_json(path: Path, value: Any) -> None:
     """``value`` as indented JSON, atomically."""
     text = json.dumps(value, indent=2, allow_nan=False) + "\n"
     write_atomic(path, lambda temporary: temporary.write_text(text))
+
+
+def cache() -> Path:
+    """The folder of this user for decoded data and compiled programs; it need not exist."""
+    home = os.environ.get("XDG_CACHE_HOME", "")
+    # The XDG base directory specification has relative paths ignored.
+    return (Path(home) if Path(home).is_absolute() else Path("~/.cache").expanduser()) / "jaxdl"
+
+
+def make_cache() -> Path:
+    """The same folder, made if it is missing; nobody else can read it or write to it.
+
+    Raises:
+      OSError: it cannot be made, or belongs to somebody else.
+    """
+    path = cache()
+    path.mkdir(parents=True, exist_ok=True)
+    path.chmod(0o700)
+    return path
 
 
 def _umask() -> int:

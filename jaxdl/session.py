@@ -23,6 +23,7 @@ from jaxdl.engine.state import TrainState
 from jaxdl.engine.tensorboard import TensorBoard
 
 SAMPLES = 25  # test images shown with their predictions
+PAUSE = 10.0  # seconds between checkpoints, and between histograms, unless asked otherwise
 
 
 class Session:
@@ -96,8 +97,15 @@ class Session:
                 steps_per_epoch=per_epoch,
                 last_step=last,
             )
-            every = run.save_every or per_epoch
-            save = Save(self.checkpoints, log, evaluate, signals, every=every, last_step=last)
+            save = Save(
+                self.checkpoints,
+                log,
+                evaluate,
+                signals,
+                every=run.save_every or per_epoch,
+                last_step=last,
+                pause=0.0 if run.save_every else PAUSE,
+            )
             if self.notes:
                 save.recall(self.notes)
             boards = [board for board in loggers if isinstance(board, TensorBoard)]
@@ -138,6 +146,7 @@ class Session:
             self.source.classes,
             steps_per_epoch=job.loader.steps_per_epoch,
             last_step=job.steps,
+            pause=PAUSE,
         )
 
     def _finish(

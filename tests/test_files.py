@@ -42,3 +42,19 @@ def test_permissions_are_those_of_a_plain_file(tmp_path):
 def test_nan_is_no_json(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         files.write_json(tmp_path / "a", {"x": float("nan")})
+
+
+def test_cache_follows_the_xdg_specification(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    assert files.cache() == Path("/somewhere/jaxdl")
+    monkeypatch.setenv("HOME", "/home/someone")
+    for ignored in ("", "relative/path"):
+        monkeypatch.setenv("XDG_CACHE_HOME", ignored)
+        assert files.cache() == Path("/home/someone/.cache/jaxdl")
+
+
+def test_the_cache_is_private(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "jaxdl").mkdir(mode=0o755)
+    assert files.make_cache() == tmp_path / "jaxdl"
+    assert stat.S_IMODE((tmp_path / "jaxdl").stat().st_mode) == 0o700

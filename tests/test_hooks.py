@@ -127,6 +127,29 @@ def test_checkpoints_are_due_at_multiples_and_at_the_end():
     assert [step for step in range(1, 11) if hook.due(step)] == [4, 8, 10]
 
 
+def test_checkpoints_keep_their_distance_but_for_the_last(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(hooks.time, "monotonic", lambda: now[0])
+    evaluate = hooks.Evaluate(lambda _: [], [], steps_per_epoch=5, last_step=12)
+    hook = hooks.Save(
+        Saved(),  # pyright: ignore[reportArgumentType]
+        log(Memory()),
+        evaluate,
+        hooks.Signals(),
+        every=4,
+        last_step=12,
+        pause=10.0,
+    )
+    assert [step for step in range(1, 13) if hook.due(step)] == [12]
+    now[0] += 10
+    assert hook.due(4)
+    hook.on_state(4, state(), Late())
+    now[0] += 9
+    assert not hook.due(8)
+    now[0] += 1
+    assert hook.due(8)
+
+
 def test_a_state_that_is_no_number_is_not_saved():
     saved = Saved()
     with pytest.raises(hooks.NonFiniteError, match="a parameter is NaN or infinite after step 3"):

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxdl.data import idx, mnist, npz, paths, tfds
+from jaxdl import files
+from jaxdl.data import idx, mnist, npz, tfds
 
 rng = np.random.default_rng(0)
 ARRAYS = (
@@ -126,7 +127,7 @@ def test_a_file_too_long_to_be_one_of_them(plain: Path, monkeypatch: pytest.Monk
 
 def test_published_files_are_decoded_once_and_kept_private(packed: Path, monkeypatch: pytest.MonkeyPatch):
     mnist.read("mnist", packed)
-    kept = paths.cache() / "mnist.npz"
+    kept = files.cache() / "mnist.npz"
     assert kept.parent.stat().st_mode & 0o777 == 0o700
     monkeypatch.setattr(idx, "decode", None)
     check(mnist.read("mnist", packed)[0])
@@ -137,7 +138,7 @@ def test_published_files_are_decoded_once_and_kept_private(packed: Path, monkeyp
 
 def test_a_damaged_copy_is_made_again(packed: Path):
     mnist.read("mnist", packed)
-    kept = paths.cache() / "mnist.npz"
+    kept = files.cache() / "mnist.npz"
     kept.write_bytes(kept.read_bytes()[:-50])
     check(mnist.read("mnist", packed)[0])
     assert npz.read(kept).keys() == set(mnist.KEYS)
@@ -145,7 +146,7 @@ def test_a_damaged_copy_is_made_again(packed: Path):
 
 def test_plain_files_are_not_kept_as_they_read_as_fast(plain: Path):
     mnist.read("mnist", plain)
-    assert not paths.cache().exists()
+    assert not files.cache().exists()
 
 
 def test_without_a_place_to_keep_copies_all_works(packed: Path, monkeypatch: pytest.MonkeyPatch):

@@ -44,12 +44,3 @@ def test_unreadable_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(Path, "open", denied)
     with pytest.raises(FileNotFoundError, match="cannot read it: Permission denied"):
         paths.read(tmp_path / "file", 5)
-
-
-def test_cache_follows_the_xdg_specification(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
-    assert paths.cache() == Path("/somewhere/jaxdl")
-    monkeypatch.setenv("HOME", "/home/someone")
-    for ignored in ("", "relative/path"):
-        monkeypatch.setenv("XDG_CACHE_HOME", ignored)
-        assert paths.cache() == Path("/home/someone/.cache/jaxdl")

@@ -72,6 +72,24 @@ def read(root: Path) -> tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]:
     return _arrays(train_files, shape), _arrays(test_files, shape), classes
 
 
+def read_image(path: Path, channels: int, size: tuple[int, int] | None = None) -> np.ndarray:
+    """One image file as uint8 (H, W, ``channels``), gray for 1 and colour for 3.
+
+    Args:
+      size: (H, W) to scale it to; None leaves it as it is.
+
+    Raises:
+      FileNotFoundError: there is no such file, or it cannot be read.
+      ValueError: it is no image, damaged, or refused for its size.
+    """
+    _header(path)
+    with _opened(path) as image:
+        image = image.convert("L" if channels == 1 else "RGB")
+        if size is not None:
+            image = image.resize(size[::-1], Image.Resampling.BILINEAR)
+        return np.asarray(image).reshape(image.height, image.width, channels)
+
+
 def _split(root: Path, names: Sequence[str]) -> Path:
     found = next((root / name for name in names if (root / name).is_dir()), None)
     if found is None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxdl import files
 from jaxdl.data import idx, npz, paths, tfds
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
@@ -94,7 +95,7 @@ def _read_prepared(name: str, folder: Path) -> tuple[dict[str, np.ndarray], str]
 
 
 def _kept_path(stem: str) -> Path:
-    return paths.cache() / f"{stem}.npz"
+    return files.cache() / f"{stem}.npz"
 
 
 def _kept(path: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -103,7 +104,7 @@ def _kept(path: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np
         return npz.read(path)
     arrays = make()
     with contextlib.suppress(OSError):  # without a place to keep them the arrays are as good
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        files.make_cache()
         npz.write(path, arrays)
     return arrays
 

@@ -1,7 +1,6 @@
 """Arrays in a .npz file: read with every claim checked before memory is given to it, written atomically."""
 
 import io
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -9,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from jaxdl import files
 
 # The same bound as for gzip: both hold deflate.
 MAX_RATIO = 1032
@@ -37,13 +38,12 @@ def read(path: Path) -> dict[str, np.ndarray]:
 
 def write(path: Path, arrays: Mapping[str, Any]) -> None:
     """Write a .npz file that is there either whole or not at all."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-        try:
+
+    def save(temporary: Path) -> None:
+        with temporary.open("wb") as file:
             np.savez(file, **arrays)
-            Path(file.name).replace(path)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
+
+    files.write_atomic(path, save)
 
 
 def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> np.ndarray:

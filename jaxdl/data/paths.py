@@ -1,4 +1,4 @@
-"""Files and folders a user names, with errors that say what was there, and the folder for what is kept."""
+"""Files and folders a user names, with errors that say what was there."""
 
 import os
 from pathlib import Path
@@ -44,10 +44,3 @@ def read(path: Path, limit: int) -> bytes:
     if len(data) > limit:
         raise ValueError(f"{path}: longer than {limit} bytes, more than this data set has")
     return data
-
-
-def cache() -> Path:
-    """The folder of this user for decoded data sets; it need not exist."""
-    home = os.environ.get("XDG_CACHE_HOME", "")
-    # The XDG base directory specification has relative paths ignored.
-    return (Path(home) if Path(home).is_absolute() else Path("~/.cache").expanduser()) / "jaxdl"

@@ -1,25 +1,20 @@
 """The cache of compiled programs: per user, private, on by default."""
 
-import os
-from pathlib import Path
-
 import jax
+
+from jaxdl import files
 
 
 def enable_compilation_cache() -> None:
     """Keeps compiled programs under the user's cache folder, unless JAX is told of a place of its own.
 
-    A compiled program is code that will be run, so a folder that another user could write to is not used.
+    A compiled program is code that will be run, so it lies where only this user can write.
     """
     if jax.config.jax_compilation_cache_dir:
         return
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    path = root / "jaxdl" / "programs"
     try:
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        status = path.stat()
-        if status.st_uid != os.getuid() or status.st_mode & 0o022:
-            return
+        path = files.make_cache() / "programs"
+        path.mkdir(exist_ok=True)
     except OSError:  # a home that cannot be written to: compile anew each time
         return
     jax.config.update("jax_compilation_cache_dir", str(path))

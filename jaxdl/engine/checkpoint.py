@@ -1,8 +1,9 @@
 """Checkpoints to resume from: written in the background, atomic, verified on reading."""
 
+import contextlib
 import functools
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,14 +59,10 @@ class Checkpoints:
         from orbax.checkpoint import args
 
         arrays = _arrays(state)
-        leaves = {name: _describe(array) for name, array in arrays.items()}
-        self._manager.save(
-            int(state.step),
-            args=args.Composite(
-                state=args.StandardSave(arrays), notes=args.JsonSave({"leaves": leaves, "notes": notes})
-            ),
-            metrics={"score": score},
-        )
+        described = {"leaves": {name: _describe(array) for name, array in arrays.items()}, "notes": notes}
+        content = args.Composite(state=args.StandardSave(arrays), notes=args.JsonSave(described))
+        with _written():
+            self._manager.save(int(state.step), args=content, metrics={"score": score})
 
     def restore(self, like: TrainState, warn: Callable[[str], None]) -> tuple[TrainState, dict[str, Any]] | None:
         """The latest checkpoint that is whole, and its notes; None where there is none at all.
@@ -100,8 +97,9 @@ class Checkpoints:
           OSError: it could not be.
         """
         if "_manager" in vars(self):
-            self._manager.wait_until_finished()
-            self._manager.close()
+            with _written():
+                self._manager.wait_until_finished()
+                self._manager.close()
 
     def _read_notes(self, step: int) -> dict[str, Any]:
         from orbax.checkpoint import args
@@ -128,6 +126,15 @@ class Checkpoints:
         return _rebuild(like, arrays["state"])
 
 
+@contextlib.contextmanager
+def _written() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # Orbax and TensorStore raise many types for a disk that takes no more
+        reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
+        raise OSError(f"a checkpoint could not be written: {reason[0]}") from error
+
+
 class _DamagedError(Exception):
     """A checkpoint that is not what was written."""
 
@@ -149,8 +156,8 @@ def _rebuild(like: TrainState, arrays: dict[str, Array]) -> TrainState:
 
 
 def _describe(array: Array) -> list[Any]:
-    host = np.ascontiguousarray(array)
-    return [list(host.shape), str(host.dtype), hashlib.sha256(host.view(np.uint8).data).hexdigest()]
+    host = np.asarray(array)
+    return [list(host.shape), str(host.dtype), hashlib.sha256(host.tobytes()).hexdigest()]
 
 
 def _check_structure(saved: dict[str, list[Any]], arrays: dict[str, Array]) -> None:

@@ -64,7 +64,8 @@ class Log(Hook):
         for stop in self._records(chunk):
             self._extend(metrics, start, stop)
             last = {"batch_loss": loss[stop - 1] / count[stop - 1], "lr": metrics["lr"][0][stop - 1]}
-            self._write(chunk.start + stop, {name: float(value) for name, value in last.items()} | speed)
+            # Shortest decimals that a float32 tells apart: 0.01, not 0.009999999776.
+            self._write(chunk.start + stop, {name: float(str(np.float32(x))) for name, x in last.items()} | speed)
             start = stop
         self._extend(metrics, start, len(loss))
         means = averages.means({name: (np.sum(s), np.sum(n)) for name, (s, n) in metrics.items()})
@@ -139,6 +140,8 @@ class Save(Hook):
       signals: tells whether the run shall end.
       every: steps between checkpoints.
       last_step: saved in any case.
+      pause: seconds that lie between two checkpoints, unless the run ends: writing one can take longer than an
+        epoch of a small network.
     """
 
     def __init__(
@@ -150,12 +153,15 @@ class Save(Hook):
         *,
         every: int,
         last_step: int,
+        pause: float = 0.0,
     ) -> None:
         self.checkpoints, self.log, self.evaluate, self.signals = checkpoints, log, evaluate, signals
-        self.every, self.last_step = every, last_step
+        self.every, self.last_step, self.pause = every, last_step, pause
+        self._next = time.monotonic() + pause
 
     def due(self, step: int) -> bool:
-        return step % self.every == 0 or step == self.last_step or self.signals.received is not None
+        regular = step % self.every == 0 and time.monotonic() >= self._next
+        return regular or step == self.last_step or self.signals.received is not None
 
     def on_state(self, step: int, state: TrainState, late: Late) -> None:
         late.flush()
@@ -164,6 +170,7 @@ class Save(Hook):
         last = self.evaluate.last
         score = last["accuracy"] if last.get("step") == step else -1.0
         self.checkpoints.save(state, self.notes(), score)
+        self._next = time.monotonic() + self.pause
         if self.signals.received is not None and step < self.last_step:
             raise InterruptedRunError(self.signals.received, step)
 
@@ -180,8 +187,8 @@ class Save(Hook):
 class Inspect(Hook):
     """Shows a run's inside in TensorBoard: histograms of weights and gradients, test images with predictions.
 
-    At the end of an epoch, but not within ``pause`` seconds of the last time: making them costs more than an epoch of
-    a small network.
+    At the end of an epoch, but not within ``pause`` seconds of the last time: making them costs more than an
+    epoch of a small network.
 
     Args:
       board: where they go.
@@ -202,7 +209,7 @@ class Inspect(Hook):
         *,
         steps_per_epoch: int,
         last_step: int,
-        pause: float = 10.0,
+        pause: float,
     ) -> None:
         self.board, self.gradients, self.predict = board, gradients, predict
         self.images, self.labels, self.classes = images, labels, classes

@@ -40,7 +40,7 @@ class Hook:
         return False
 
     def on_state(self, step: int, state: TrainState, late: Late) -> None:
-        """The state itself, which the next chunk overwrites: start what uses it, push what comes out to ``late``."""
+        """The state, which the next chunk overwrites: start what uses it, push what comes out to ``late``."""
 
 
 def fit(

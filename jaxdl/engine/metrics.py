@@ -37,4 +37,4 @@ def means(metrics: Metrics) -> dict[str, float]:
 
 
 def _sum(values: Any) -> Any:
-    return float(np.sum(values, dtype=np.float64))
+    return float(np.asarray(values).sum(dtype=np.float64))

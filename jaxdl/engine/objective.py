@@ -18,16 +18,19 @@ def classification(
     """
 
     def loss_fn(model: nnx.Module, batch: Batch, rngs: nnx.Rngs | None) -> tuple[Array, Metrics]:
-        logits = model(batch["image"], rngs).astype(jnp.float32)  # pyright: ignore[reportCallIssue]
-        label = batch["label"]
+        logits = model(batch["image"], rngs)  # pyright: ignore[reportCallIssue]
+        if jnp.finfo(logits.dtype).bits < 32:  # exp and sum need more than bfloat16 has
+            logits = logits.astype(jnp.float32)
+        label = batch["label"].astype(logits.dtype) if batch["label"].ndim == 2 else batch["label"]
         loss = losses.cross_entropy(logits, label, weight=class_weight, label_smoothing=label_smoothing)
-        true = label if label.ndim == 1 else jnp.argmax(label, -1)
-        correct = jnp.argmax(logits, -1) == true
-        count = jnp.asarray(len(true), jnp.float32)
-        metrics = {"loss": (loss * count, count), "accuracy": average(correct)}
+        predicted = jnp.argmax(logits, -1)
+        true = (label if label.ndim == 1 else jnp.argmax(label, -1)).astype(predicted.dtype)
+        count = jnp.asarray(len(true), loss.dtype)
+        metrics = {"loss": (loss * count, count), "accuracy": average(predicted == true)}
         if l1 or l2:
             params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
-            loss += l1 * losses.l1_penalty(params) + l2 * losses.l2_penalty(params)
+            penalty = l1 * losses.l1_penalty(params) + l2 * losses.l2_penalty(params)
+            loss += penalty.astype(loss.dtype)
         return loss, metrics
 
     return loss_fn

@@ -6,6 +6,7 @@ import jax
 from flax import nnx
 
 from jaxdl.nn.dropout import Dropout
+from jaxdl.nn.layout import flattened
 from jaxdl.nn.linear import Linear
 from jaxdl.typing import Array
 
@@ -31,7 +32,7 @@ class Net(nnx.Module):
         dropout: float = 0.0,
         rngs: nnx.Rngs,
     ) -> None:
-        self.fc1 = Linear(math.prod(image_shape), hidden, rngs=rngs)
+        self.fc1 = Linear(math.prod(image_shape), hidden, layout=flattened(*image_shape, hidden), rngs=rngs)
         self.dropout = Dropout(dropout)
         self.fc2 = Linear(hidden, classes, rngs=rngs)
 

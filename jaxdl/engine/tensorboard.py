@@ -1,0 +1,290 @@
+"""TensorBoard files without TensorFlow: scalars, histograms, images, hyper-parameters, the model's graph."""
+
+import functools
+import importlib
+import math
+import os
+import re
+import struct
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from jax.extend.core import Literal
+
+from jaxdl import tree
+from jaxdl.engine.log import Record, close_synced, write_all
+from jaxdl.files import write_atomic
+from jaxdl.typing import Array, PyTree
+
+_SPLIT = {"train": "train", "eval": "test"}
+_UNSPLIT = ("lr", "steps_per_second")
+_HIDDEN = ("kind", "step", "epoch", "time", "batch_loss")
+_ONCE = ("model/", "_hparams_/", "final/")  # tags that a run writes once
+_RIGHT, _WRONG = (0, 114, 178), (213, 94, 0)  # blue and vermilion: told apart by colour-blind eyes too
+
+
+class TensorBoard:
+    """A run's folder for ``tensorboard --logdir``. Everything is in the file as soon as a method returns.
+
+    Args:
+      logdir: made if missing.
+      resume_step: None for a new run; a number drops what was logged after that step.
+
+    Raises:
+      OSError: by any method, when the disk is full or fails.
+      ValueError: when a file to resume is damaged.
+    """
+
+    def __init__(self, logdir: str | os.PathLike[str], resume_step: int | None = None) -> None:
+        self._step = resume_step or 0
+        logdir = Path(logdir)
+        logdir.mkdir(parents=True, exist_ok=True)
+        if resume_step is not None:
+            _drop_later(logdir, resume_step)
+        # TensorBoard reads the files in the order of their names.
+        seconds, nanoseconds = divmod(time.time_ns(), 10**9)
+        self._file = (logdir / f"events.out.tfevents.{seconds:010d}.{nanoseconds:09d}").open("xb", buffering=0)
+        self._add(file_version="brain.Event:2")
+        if resume_step is not None:  # for a TensorBoard that has read what was dropped
+            start = {"status": _tensorboardx().event.SessionLog.START}
+            self._add(session_log=start, step=resume_step + 1)
+
+    def write(self, record: Record) -> None:
+        """One point each of ``loss/train``, ``accuracy/test``, ``lr``, ``steps_per_second`` and the like."""
+        split = _SPLIT[record["kind"]]
+        values = {
+            name if name in _UNSPLIT else f"{name}/{split}": value
+            for name, value in record.items()
+            if name not in _HIDDEN
+        }
+        self._step = record["step"]
+        self._add(summary=_scalars(values), step=self._step)
+
+    def histograms(self, step: int, arrays: Mapping[str, Array], prefix: str) -> None:
+        """The distribution of each array, by its name. Only finite values count; none of them, no histogram."""
+        histogram = _tensorboardx().summary.histogram
+        for name, array in arrays.items():
+            values = np.asarray(array).astype(np.float32).ravel()
+            values = values[np.isfinite(values)]
+            if values.size:
+                self._add(summary=histogram(f"{prefix}/{name}", values, bins=64), step=step)
+
+    def images(
+        self, step: int, images: np.ndarray, labels: np.ndarray, predictions: np.ndarray, classes: Sequence[str]
+    ) -> None:
+        """One grid of images with the class predicted, and the true one where that is wrong.
+
+        Args:
+          images: (N, H, W, C) uint8; of other channels than 1 or 3 the first, or the first three, are shown.
+          labels, predictions: (N,) indices into ``classes``.
+
+        Raises:
+          ValueError: when the images are something else.
+        """
+        if images.dtype != np.uint8 or images.ndim != 4 or not images.size:
+            raise ValueError(f"expected images (N, H, W, C) of uint8, got {images.shape} of {images.dtype}")
+        grid = _grid(images, labels, predictions, classes)
+        self._add(summary=_tensorboardx().summary.image("predictions", grid, dataformats="HWC"), step=step)
+
+    def hparams(self, values: Mapping[str, bool | int | float | str], metrics: Mapping[str, float]) -> None:
+        """A row of the HPARAMS tab: the settings of the run and what it reached, as ``final/<metric>``."""
+        final = {f"final/{name}": value for name, value in metrics.items()}
+        for summary in [*_tensorboardx().summary.hparams(dict(values), final), _scalars(final)]:
+            self._add(summary=summary, step=self._step)
+
+    def structure(self, model: nnx.Module, image: Array) -> None:
+        """The graph of ``model(image)`` in evaluation mode, and a table of its parameters.
+
+        Args:
+          model: left as it is.
+          image: one batch as the model takes it; only its shape and dtype matter.
+        """
+        self._add(graph_def=_graph(model, image).SerializeToString())
+        self._add(summary=_tensorboardx().summary.text("model", _table(model)))
+
+    def close(self) -> None:
+        """Puts everything on the disk. A second call does nothing."""
+        close_synced(self._file)
+
+    def _add(self, step: int = 0, **content: Any) -> None:
+        """Writes one event here and now, as a TFRecord frame.
+
+        tensorboardX's own writer is a thread: it dies when the disk is full, and the next events block for ever.
+        """
+        tbx = _tensorboardx()
+        data = tbx.event.Event(wall_time=time.time(), step=step, **content).SerializeToString()
+        size = struct.pack("<Q", len(data))
+        checks = [struct.pack("<I", tbx.record.masked_crc32c(part)) for part in (size, data)]
+        write_all(self._file, size + checks[0] + data + checks[1])
+
+
+def _drop_later(logdir: Path, step: int) -> None:
+    for leftover in logdir.glob(".*.tmp"):  # of a resume that was killed: TensorBoard would read it
+        leftover.unlink()
+    for path in logdir.glob("events.out.tfevents.*"):
+        content = b"".join(_kept(path, step))
+        write_atomic(path, lambda temporary, content=content: temporary.write_bytes(content))
+
+
+def _kept(path: Path, step: int) -> Iterator[bytes]:
+    """The frames of a file up to the step, without a torn end and what the resumed run writes once more."""
+    data = path.read_bytes()
+    start = 0
+    while len(data) >= start + 12:
+        end = start + 12 + struct.unpack_from("<Q", data, start)[0] + 4
+        if end > len(data):
+            return
+        try:
+            event = _tensorboardx().event.Event.FromString(data[start + 12 : end - 4])
+        except _tensorboardx().message.DecodeError:
+            raise ValueError(f"{path} is damaged at byte {start}: expected an event; delete the file") from None
+        once = event.graph_def or any(value.tag.startswith(_ONCE) for value in event.summary.value)
+        if event.step <= step and not once:
+            yield data[start:end]
+        start = end
+
+
+@functools.cache
+def _tensorboardx() -> SimpleNamespace:
+    """The parts of tensorboardX that are used, imported late.
+
+    It imports torch where it finds it, for types that are of no use here: hiding torch saves seconds.
+    """
+    hidden = "torch" not in sys.modules
+    if hidden:
+        sys.modules["torch"] = None  # pyright: ignore[reportArgumentType]
+    try:
+        return SimpleNamespace(
+            event=importlib.import_module("tensorboardX.proto.event_pb2"),
+            graph=importlib.import_module("tensorboardX.proto.graph_pb2"),
+            record=importlib.import_module("tensorboardX.record_writer"),
+            summary=importlib.import_module("tensorboardX.summary"),
+            message=importlib.import_module("google.protobuf.message"),
+        )
+    finally:
+        if hidden:
+            del sys.modules["torch"]
+
+
+def _scalars(values: Mapping[str, float]) -> Any:
+    return _tensorboardx().summary.Summary(value=[{"tag": k, "simple_value": v} for k, v in values.items()])
+
+
+def _grid(images: np.ndarray, labels: np.ndarray, predictions: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+    from PIL import Image
+
+    cells = [
+        _cell(image, str(classes[prediction]), str(classes[label]))
+        for image, label, prediction in zip(images, labels, predictions, strict=True)
+    ]
+    columns = math.ceil(math.sqrt(len(cells)))
+    width, height = cells[0].width + 3, cells[0].height + 3
+    grid = Image.new("RGB", (columns * width, math.ceil(len(cells) / columns) * height), "white")
+    for index, cell in enumerate(cells):
+        grid.paste(cell, (index % columns * width, index // columns * height))
+    return np.asarray(grid)
+
+
+def _cell(image: np.ndarray, predicted: str, true: str) -> Any:
+    """The image, enlarged to be seen, in blue where the prediction is right and in vermilion where it is not."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    height, width, channels = image.shape
+    scale = max(1, 96 // max(height, width))
+    picture = Image.fromarray(image[..., :3] if channels >= 3 else image[..., 0])
+    picture = picture.resize((width * scale, height * scale), Image.Resampling.NEAREST)
+    right = predicted == true
+    cell = Image.new("RGB", (picture.width + 8, picture.height + 42), _RIGHT if right else _WRONG)
+    cell.paste(picture, (4, 4))
+    caption = predicted if right else f"{predicted}\nis {true}"
+    ImageDraw.Draw(cell).text((6, picture.height + 6), caption, "white", ImageFont.load_default(size=13))
+    return cell
+
+
+def _table(model: nnx.Module) -> str:
+    params = tree.flatten(nnx.to_pure_dict(nnx.state(model, nnx.Param)))
+    rows = [f"| {name} | {' x '.join(map(str, p.shape))} | {p.size:,} |" for name, p in params.items()]
+    total = f"| **all** | | **{sum(p.size for p in params.values()):,}** |"
+    return "\n".join(["| parameter | shape | count |", "|---|---|---:|", *rows, total])
+
+
+def _graph(model: nnx.Module, image: Array) -> Any:
+    """A GraphDef: every operation of the jaxpr, in the module that called it, and what it reads."""
+    model = nnx.view(model, deterministic=True, use_running_average=True, raise_if_not_found=False)
+    graphdef, state = nnx.split(model)
+    state = nnx.to_pure_dict(state)
+    modules = {_dotted(path) for path, _ in nnx.iter_modules(model)}
+
+    def call(state: PyTree, image: Array) -> Any:
+        copy = nnx.merge(graphdef, state)
+        for path, module in [*nnx.iter_modules(copy)]:
+            if path and callable(module):
+                object.__setattr__(module, "__class__", _scoped(type(module), _dotted(path)))
+        return copy(image)
+
+    jaxpr = jax.make_jaxpr(call)(state, image).jaxpr
+    readers = [*(equation.invars for equation in jaxpr.eqns), jaxpr.outvars]
+    read = {var for inputs in readers for var in inputs if not isinstance(var, Literal)}
+    graph = _Graph()
+    for var, name in zip(jaxpr.invars, [*tree.flatten(state), "image"], strict=True):
+        if var in read:
+            graph.add(name, "Input" if name == "image" else "Parameter", [], [var])
+    for var in jaxpr.constvars:
+        graph.add("constant", "Constant", [], [var])
+    for equation in jaxpr.eqns:
+        scope = [name for name in re.findall(r"[\w.]+", str(equation.source_info.name_stack)) if name in modules]
+        operation = _operation(equation)
+        graph.add(".".join([*scope[-1:], operation]), operation, equation.invars, equation.outvars)
+    for var in jaxpr.outvars:
+        graph.add("logits", "Output", [var], [])
+    return graph.proto
+
+
+def _operation(equation: Any) -> str:
+    """What a reader calls it: the name of the function where a whole function is one equation, as relu is."""
+    inner = equation.params.get("call_jaxpr")
+    name = equation.params.get("name") or (inner and getattr(inner, "jaxpr", inner).debug_info.func_name) or ""
+    return name.strip("_") if re.fullmatch(r"_*[A-Za-z]\w*", name) else equation.primitive.name
+
+
+def _dotted(path: Sequence[object]) -> str:
+    return ".".join(map(str, path))
+
+
+def _scoped(kind: type, name: str) -> type:
+    """A subclass whose calls leave their name in the jaxpr: NNX does not do that by itself."""
+
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with jax.named_scope(name):
+            return kind.__call__(self, *args, **kwargs)
+
+    return type(kind)(kind.__name__, (kind,), {"__call__": call})
+
+
+class _Graph:
+    """A GraphDef under construction: TensorBoard nests nodes by the slashes in their names."""
+
+    def __init__(self) -> None:
+        self.proto = _tensorboardx().graph.GraphDef()
+        self._source: dict[Any, str] = {}  # variable -> the node that makes it
+        self._seen: Counter[str] = Counter()
+
+    def add(self, name: str, operation: str, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
+        name = name.replace(".", "/")
+        self._seen[name] += 1
+        if self._seen[name] > 1:
+            name = f"{name}_{self._seen[name] - 1}"
+        sources = [self._source[var] for var in inputs if not isinstance(var, Literal)]
+        node = self.proto.node.add(name=name, op=operation, input=sources)
+        for index, var in enumerate(outputs):
+            self._source[var] = f"{name}:{index}" if index else name
+            node.attr["_output_shapes"].list.shape.add(dim=[{"size": size} for size in var.aval.shape])
+            node.attr["dtype"].s = str(var.aval.dtype).encode()

@@ -1,0 +1,78 @@
+"""Batch normalisation with torch's momentum, running variance and names."""
+
+import math
+
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+
+from jaxdl.typing import Array
+
+
+class BatchNorm(nnx.Module):
+    """``(x - mean) / sqrt(var + eps) * weight + bias`` for every channel, the last axis.
+
+    In training ``mean`` and the biased ``var`` are those of the batch (over all axes but the last), and the running
+    statistics move towards them: ``running = (1 - momentum) * running + momentum * batch``, where the variance is
+    the unbiased one. ``nnx.view(model, use_running_average=True)`` normalises with the running statistics.
+
+    Args:
+      features: the number of channels.
+      eps: added to the variance.
+      momentum: the weight of the newest batch, as in torch (flax counts the other way round).
+      use_running_average: evaluate rather than train.
+
+    Source: Ioffe and Szegedy 2015, https://docs.pytorch.org/docs/stable/generated/torch.nn.BatchNorm2d.html
+    """
+
+    def __init__(
+        self, features: int, *, eps: float = 1e-5, momentum: float = 0.1, use_running_average: bool = False
+    ) -> None:
+        self.weight = nnx.Param(jnp.ones((features,)))
+        self.bias = nnx.Param(jnp.zeros((features,)))
+        self.running_mean = nnx.BatchStat(jnp.zeros((features,)))
+        self.running_var = nnx.BatchStat(jnp.ones((features,)))
+        self.num_batches_tracked = nnx.BatchStat(jnp.zeros((), jnp.int32))
+        self.eps, self.momentum, self.use_running_average = eps, momentum, use_running_average
+
+    def __call__(self, x: Array) -> Array:
+        """Normalises ``x`` (..., features); the result has its dtype.
+
+        Raises:
+          ValueError: another number of channels, or in training one value per channel.
+        """
+        weight, bias = self.weight[...], self.bias[...]
+        if x.shape[-1:] != weight.shape:
+            raise ValueError(f"expected {weight.size} channels in the last axis, got shape {x.shape}")
+        # In bfloat16 the sums of a batch would be too coarse.
+        wide = x.astype(jnp.promote_types(x.dtype, weight.dtype))
+        if self.use_running_average:
+            mean, var = self.running_mean[...], self.running_var[...]
+        else:
+            mean, var = self._track(wide)
+        shape = (1,) * (x.ndim - 1) + weight.shape
+        scale = (weight * lax.rsqrt(var + self.eps)).reshape(shape)
+        return ((wide - mean.reshape(shape)) * scale + bias.reshape(shape)).astype(x.dtype)
+
+    def set_view(self, use_running_average: bool | None = None) -> None:
+        """What `nnx.view` calls."""
+        if use_running_average is not None:
+            self.use_running_average = use_running_average
+
+    def _track(self, x: Array) -> tuple[Array, Array]:
+        """The mean and biased variance of the batch, which the running statistics follow."""
+        count = math.prod(x.shape[:-1])
+        if count < 2:
+            raise ValueError(f"expected more than one value per channel in training, got shape {x.shape}")
+        axes = tuple(range(x.ndim - 1))
+        mean = x.mean(axes, keepdims=True)
+        var = jnp.square(x - mean).mean(axes)
+        mean = mean.reshape(-1)
+        self._follow(self.running_mean, mean)
+        self._follow(self.running_var, var * (count / (count - 1)))
+        self.num_batches_tracked[...] += 1
+        return mean, var
+
+    def _follow(self, running: nnx.BatchStat[Array], batch: Array) -> None:
+        old = running[...]
+        running[...] = (1 - self.momentum) * old + self.momentum * lax.stop_gradient(batch).astype(old.dtype)
