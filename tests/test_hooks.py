@@ -187,7 +187,7 @@ class Board:
     def histograms(self, step, arrays, prefix):
         self.calls.append((step, prefix, {name: array.tolist() for name, array in arrays.items()}))
 
-    def images(self, step, images, labels, predictions, classes):
+    def images(self, step, _images, labels, predictions, _classes):
         self.calls.append((step, predictions.tolist(), labels.tolist()))
 
 

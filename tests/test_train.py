@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -19,8 +20,8 @@ from jaxdl.engine.log import TIMING, read_records
 DIGITS = ["--dataset", "digits", "--batch-size", "32", "--dropout", "0.2", "--optimizer", "adam"]
 
 
-def spawn(*argv, **options):
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "XLA_FLAGS": "", "PYTHONWARNINGS": "error"}
+def spawn(*argv, environment=None, **options):
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "XLA_FLAGS": "", **(environment or {})}
     command = [sys.executable, "-m", "jaxdl.train", *DIGITS, *map(str, argv)]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, **options
@@ -46,7 +47,7 @@ def run(tmp_path_factory):
     return out
 
 
-def test_a_run_leaves_what_a_person_wants(run, capsys):
+def test_a_run_leaves_what_a_person_wants(run):
     expected = {
         "config.json",
         "metrics.jsonl",
@@ -168,18 +169,23 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoi
     assert said.count("\n") == 1
 
 
-def test_a_full_disk_is_one_line(tmp_path, capsys):
+@pytest.mark.parametrize("limit", [2_000, 20_000, 30_000])
+def test_a_disk_that_takes_no_more_is_one_line(tmp_path, limit):
+    """No file may grow beyond the limit: the records, the checkpoint or the weights hit it first."""
+    forbid = {"JAX_ENABLE_COMPILATION_CACHE": "false"}
     out = tmp_path / "r"
-    out.mkdir()
-    (out / "config.json").write_text("{}")  # so that the folder counts as a run's
-    (out / "config.json").unlink()
-    assert train.main([*DIGITS, "--steps", "3", "--out", str(out), "--quiet"]) == 0
-    (out / "metrics.jsonl").unlink()
-    (out / "metrics.jsonl").symlink_to("/dev/full")
-    assert train.main(["--steps", "99", "--out", str(out), "--resume", "--quiet"]) == 1
-    said = capsys.readouterr().err
-    assert "No space left on device" in said
+    with spawn(
+        *("--steps", 100, "--log-every", 1, "--out", out),
+        environment=forbid,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    ) as process:
+        said = process.communicate()[1]
+    assert process.returncode == 1
+    assert said.startswith(f"error: cannot write to {out}: ")
     assert said.count("\n") == 1
+    with spawn("--out", out, "--resume") as process:
+        assert process.communicate()[1] == ""
+    assert process.returncode == 0
 
 
 @pytest.mark.parametrize(

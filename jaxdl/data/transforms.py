@@ -6,7 +6,7 @@ belongs before `normalize`: ``compose(to_float, parse("crop:2,rotate:10"), norma
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from jaxdl.config import nearest
 from jaxdl.typing import Array, Batch
 
 Transform = Callable[[Array, Batch], Batch]
+Maker = tuple[tuple[float, ...], Callable[..., Transform]]  # default numbers, and what takes them
 
 
 def compose(*transforms: Transform) -> Transform:
@@ -39,9 +40,10 @@ def to_float(_: Array, batch: Batch) -> Batch:
     image = batch["image"]
     if image.dtype != jnp.uint8:
         raise TypeError(f"to_float expects uint8 images; got {image.dtype}")
-    # Behind the barrier, because XLA turns division by a constant into a product, which rounds differently.
-    most = jax.lax.optimization_barrier(jnp.float32(255))
-    return {**batch, "image": image.astype(jnp.float32) / most}
+    # XLA turns a division by 255 into a product, which misses torch's quotient in half of the cases. But
+    # 1/255 = 257/65536 * (1 + 1/65535), and the first product is exact.
+    most = image.astype(jnp.float32) * (257 / 65536)
+    return {**batch, "image": most + most * (1 / 65535)}
 
 
 def normalize(mean: ArrayLike, std: ArrayLike) -> Transform:
@@ -71,7 +73,7 @@ def random_crop(padding: int) -> Transform:
     Raises:
       ValueError: the padding is not a whole number of at least 1.
     """
-    if padding < 1 or padding != int(padding):
+    if not (padding >= 1 and float(padding).is_integer()):
         raise ValueError(f"crop expects a padding of whole pixels, at least 1; got {padding}")
     padding = int(padding)
 
@@ -91,7 +93,7 @@ def random_horizontal_flip(p: float = 0.5) -> Transform:
 
     def apply(key: Array, batch: Batch) -> Batch:
         image = _images(batch)
-        chosen = jax.random.bernoulli(key, p, (len(image), 1, 1, 1))
+        chosen = jax.random.bernoulli(key, float(p), (len(image), 1, 1, 1))
         return {**batch, "image": jnp.where(chosen, image[:, :, ::-1], image)}
 
     return apply
@@ -127,11 +129,10 @@ def random_affine(degrees: float, translate: float, scale: float) -> Transform:
 
     def apply(key: Array, batch: Batch) -> Batch:
         image = _images(batch)
-        turn, size, move = jax.random.split(key, 3)
-        n, dtype, sides = len(image), image.dtype, jnp.asarray(image.shape[1:3], image.dtype)
-        angle = jax.random.uniform(turn, (n,), dtype, -1, 1) * math.radians(degrees)
-        zoom = 1 + jax.random.uniform(size, (n,), dtype, -1, 1) * scale
-        shift = jax.random.uniform(move, (n, 2), dtype, -1, 1) * translate * sides[None]
+        sides = jnp.asarray(image.shape[1:3], image.dtype)
+        draw = jax.random.uniform(key, (len(image), 4), image.dtype, -1, 1)
+        angle, zoom = draw[:, 0] * math.radians(degrees), 1 + draw[:, 1] * scale
+        shift = draw[:, 2:] * translate * sides[None]
         return {**batch, "image": affine(image, angle, zoom, shift)}
 
     return apply
@@ -158,11 +159,12 @@ def random_erasing(
 
     def apply(key: Array, batch: Batch) -> Batch:
         image = _images(batch)
-        choice, shape, top, left = jax.random.split(key, 4)
-        height, width = _rectangles(shape, image, scale, ratio)
-        height = jnp.where(jax.random.bernoulli(choice, p, height.shape), height, 0)
-        rows = _span(jax.random.randint(top, height.shape, 0, image.shape[1] - height + 1), height, image.shape[1])
-        cols = _span(jax.random.randint(left, width.shape, 0, image.shape[2] - width + 1), width, image.shape[2])
+        shape_key, place_key = jax.random.split(key)
+        height, width = _rectangles(shape_key, image, scale, ratio)
+        chosen, top, left = jax.random.uniform(place_key, (3, len(image)))
+        height = jnp.where(chosen < p, height, 0)
+        rows = _span(top, height, image.shape[1])
+        cols = _span(left, width, image.shape[2])
         inside = rows[:, :, None, None] & cols[:, None, :, None]
         return {**batch, "image": jnp.where(inside, jnp.zeros_like(image), image)}
 
@@ -211,7 +213,7 @@ def parse(spec: str, num_classes: int) -> Transform:
     Raises:
       ValueError: unknown names, with the nearest known, and wrong numbers: all of them in one line.
     """
-    makers = {
+    makers: dict[str, Maker] = {
         "crop": ((2,), random_crop),
         "flip": ((0.5,), random_horizontal_flip),
         "rotate": ((10,), random_rotation),
@@ -300,9 +302,9 @@ def _rectangles(
 ) -> tuple[Array, Array]:
     """Height and width (B,) of the first of ten rectangles that fits, 0 where none does."""
     n, height, width, _ = image.shape
-    for_area, for_aspect = jax.random.split(key)
-    area = height * width * jax.random.uniform(for_area, (10, n), jnp.float32, *scale)
-    aspect = jnp.exp(jax.random.uniform(for_aspect, (10, n), jnp.float32, *map(math.log, ratio)))
+    draw = jax.random.uniform(key, (2, 10, n))
+    area = height * width * (scale[0] + draw[0] * (scale[1] - scale[0]))
+    aspect = ratio[0] * (ratio[1] / ratio[0]) ** draw[1]
     sides = jnp.round(jnp.stack([jnp.sqrt(area * aspect), jnp.sqrt(area / aspect)])).astype(jnp.int32)
     fits = (sides[0] < height) & (sides[1] < width)
     first = jnp.argmax(fits, axis=0)[None, None]
@@ -310,10 +312,11 @@ def _rectangles(
     return chosen[0, 0], chosen[1, 0]
 
 
-def _span(start: Array, length: Array, size: int) -> Array:
-    """(B, size) bools: True from ``start`` on for ``length`` places."""
-    place = jnp.arange(size, dtype=start.dtype)[None]
-    return (place >= start[:, None]) & (place < (start + length)[:, None])
+def _span(draw: Array, length: Array, size: int) -> Array:
+    """(B, size) bools: ``length`` places in a row, where the first one is chosen by ``draw`` in [0, 1)."""
+    start = jnp.floor(draw * (size - length + 1).astype(draw.dtype)).astype(length.dtype)[:, None]
+    place = jnp.arange(size, dtype=length.dtype)[None]
+    return (place >= start) & (place < start + length[:, None])
 
 
 def _blend(values: Array, share: Array) -> Array:
@@ -334,7 +337,7 @@ def _check_probability(name: str, p: float) -> None:
         raise ValueError(f"{name} expects a probability between 0 and 1; got {p}")
 
 
-def _make(item: str, makers: dict) -> Transform:
+def _make(item: str, makers: Mapping[str, Maker]) -> Transform:
     name, *texts = item.split(":")
     if name not in makers:
         raise ValueError(f"unknown name{nearest(name, makers)} (there are {' '.join(makers)})")

@@ -4,25 +4,21 @@ import functools
 import importlib
 import math
 import os
-import re
 import struct
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import jax
 import numpy as np
 from flax import nnx
-from jax.extend.core import Literal
 
-from jaxdl import tree
+from jaxdl.engine import graph
 from jaxdl.engine.log import Record, close_synced, write_all
 from jaxdl.files import write_atomic
-from jaxdl.typing import Array, PyTree
+from jaxdl.typing import Array
 
 _SPLIT = {"train": "train", "eval": "test"}
 _UNSPLIT = ("lr", "steps_per_second")
@@ -107,8 +103,8 @@ class TensorBoard:
           model: left as it is.
           image: one batch as the model takes it; only its shape and dtype matter.
         """
-        self._add(graph_def=_graph(model, image).SerializeToString())
-        self._add(summary=_tensorboardx().summary.text("model", _table(model)))
+        self._add(graph_def=graph.draw(_tensorboardx().graph.GraphDef(), model, image).SerializeToString())
+        self._add(summary=_tensorboardx().summary.text("model", graph.table(model)))
 
     def close(self) -> None:
         """Puts everything on the disk. A second call does nothing."""
@@ -207,84 +203,3 @@ def _cell(image: np.ndarray, predicted: str, true: str) -> Any:
     caption = predicted if right else f"{predicted}\nis {true}"
     ImageDraw.Draw(cell).text((6, picture.height + 6), caption, "white", ImageFont.load_default(size=13))
     return cell
-
-
-def _table(model: nnx.Module) -> str:
-    params = tree.flatten(nnx.to_pure_dict(nnx.state(model, nnx.Param)))
-    rows = [f"| {name} | {' x '.join(map(str, p.shape))} | {p.size:,} |" for name, p in params.items()]
-    total = f"| **all** | | **{sum(p.size for p in params.values()):,}** |"
-    return "\n".join(["| parameter | shape | count |", "|---|---|---:|", *rows, total])
-
-
-def _graph(model: nnx.Module, image: Array) -> Any:
-    """A GraphDef: every operation of the jaxpr, in the module that called it, and what it reads."""
-    model = nnx.view(model, deterministic=True, use_running_average=True, raise_if_not_found=False)
-    graphdef, state = nnx.split(model)
-    state = nnx.to_pure_dict(state)
-    modules = {_dotted(path) for path, _ in nnx.iter_modules(model)}
-
-    def call(state: PyTree, image: Array) -> Any:
-        copy = nnx.merge(graphdef, state)
-        for path, module in [*nnx.iter_modules(copy)]:
-            if path and callable(module):
-                object.__setattr__(module, "__class__", _scoped(type(module), _dotted(path)))
-        return copy(image)
-
-    jaxpr = jax.make_jaxpr(call)(state, image).jaxpr
-    readers = [*(equation.invars for equation in jaxpr.eqns), jaxpr.outvars]
-    read = {var for inputs in readers for var in inputs if not isinstance(var, Literal)}
-    graph = _Graph()
-    for var, name in zip(jaxpr.invars, [*tree.flatten(state), "image"], strict=True):
-        if var in read:
-            graph.add(name, "Input" if name == "image" else "Parameter", [], [var])
-    for var in jaxpr.constvars:
-        graph.add("constant", "Constant", [], [var])
-    for equation in jaxpr.eqns:
-        scope = [name for name in re.findall(r"[\w.]+", str(equation.source_info.name_stack)) if name in modules]
-        operation = _operation(equation)
-        graph.add(".".join([*scope[-1:], operation]), operation, equation.invars, equation.outvars)
-    for var in jaxpr.outvars:
-        graph.add("logits", "Output", [var], [])
-    return graph.proto
-
-
-def _operation(equation: Any) -> str:
-    """What a reader calls it: the name of the function where a whole function is one equation, as relu is."""
-    inner = equation.params.get("call_jaxpr")
-    name = equation.params.get("name") or (inner and getattr(inner, "jaxpr", inner).debug_info.func_name) or ""
-    return name.strip("_") if re.fullmatch(r"_*[A-Za-z]\w*", name) else equation.primitive.name
-
-
-def _dotted(path: Sequence[object]) -> str:
-    return ".".join(map(str, path))
-
-
-def _scoped(kind: type, name: str) -> type:
-    """A subclass whose calls leave their name in the jaxpr: NNX does not do that by itself."""
-
-    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        with jax.named_scope(name):
-            return kind.__call__(self, *args, **kwargs)
-
-    return type(kind)(kind.__name__, (kind,), {"__call__": call})
-
-
-class _Graph:
-    """A GraphDef under construction: TensorBoard nests nodes by the slashes in their names."""
-
-    def __init__(self) -> None:
-        self.proto = _tensorboardx().graph.GraphDef()
-        self._source: dict[Any, str] = {}  # variable -> the node that makes it
-        self._seen: Counter[str] = Counter()
-
-    def add(self, name: str, operation: str, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
-        name = name.replace(".", "/")
-        self._seen[name] += 1
-        if self._seen[name] > 1:
-            name = f"{name}_{self._seen[name] - 1}"
-        sources = [self._source[var] for var in inputs if not isinstance(var, Literal)]
-        node = self.proto.node.add(name=name, op=operation, input=sources)
-        for index, var in enumerate(outputs):
-            self._source[var] = f"{name}:{index}" if index else name
-            node.attr["_output_shapes"].list.shape.add(dim=[{"size": size} for size in var.aval.shape])
-            node.attr["dtype"].s = str(var.aval.dtype).encode()

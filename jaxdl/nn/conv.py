@@ -55,7 +55,8 @@ class Conv2d(nnx.Module):
         fan_in = math.prod(shape[:3])
         self.weight = nnx.Param(torch_uniform(rngs.params(), shape, fan_in), layout=CONV2D)
         self.bias = nnx.Param(torch_uniform(rngs.params(), (out_channels,), fan_in)) if bias else None
-        self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
+        self.padding: Padding = padding
+        self.stride, self.dilation, self.groups = stride, dilation, groups
 
     def __call__(self, x: Array) -> Array:
         return conv2d(
@@ -116,7 +117,7 @@ def pair(name: str, value: Pair, least: int) -> tuple[int, int]:
     Raises:
       ValueError: not one or two integers of at least ``least``.
     """
-    both = (value, value) if isinstance(value, int) else tuple(value)
+    both = tuple(value) if isinstance(value, Sequence) else (value, value)
     if len(both) != 2 or not all(isinstance(v, int) and v >= least for v in both):
         raise ValueError(f"expected {name} to be one or two integers of at least {least}, got {value!r}")
     return both

@@ -39,7 +39,7 @@ class Dropout(nnx.Module):
             return jnp.zeros_like(x)
         if rngs is None:
             raise ValueError(
-                "dropout in training needs randomness: call it with rngs, or view the model with deterministic=True"
+                "dropout in training needs rngs: pass them, or view the model with deterministic=True"
             )
         kept = jax.random.bernoulli(rngs.dropout(), 1 - self.rate, x.shape)
         return jnp.where(kept, x / (1 - self.rate), jnp.zeros_like(x))

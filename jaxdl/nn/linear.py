@@ -15,6 +15,9 @@ class Linear(nnx.Module):
       layout: how ``weight`` becomes torch's; another than `LINEAR` behind a flattened image.
       rngs: draws ``weight`` and ``bias`` from its ``params`` stream.
 
+    Raises:
+      ValueError: when called with another number of features.
+
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.Linear.html
     """
 
@@ -25,4 +28,6 @@ class Linear(nnx.Module):
 
     def __call__(self, x: Array) -> Array:
         weight, bias = self.weight[...], self.bias[...]
+        if x.shape[-1:] != weight.shape[:1]:
+            raise ValueError(f"expected {len(weight)} features in the last axis, got shape {x.shape}")
         return x @ weight + bias.reshape((1,) * (x.ndim - 1) + bias.shape)

@@ -12,9 +12,9 @@ from jaxdl.typing import Array
 class BatchNorm(nnx.Module):
     """``(x - mean) / sqrt(var + eps) * weight + bias`` for every channel, the last axis.
 
-    In training ``mean`` and the biased ``var`` are those of the batch (over all axes but the last), and the running
-    statistics move towards them: ``running = (1 - momentum) * running + momentum * batch``, where the variance is
-    the unbiased one. ``nnx.view(model, use_running_average=True)`` normalises with the running statistics.
+    In training ``mean`` and the biased ``var`` are those of the batch, over all axes but the last, and the running
+    statistics follow: ``running = (1 - momentum) * running + momentum * batch``, the variance unbiased there.
+    ``nnx.view(model, use_running_average=True)`` normalises with the running statistics.
 
     Args:
       features: the number of channels.
@@ -41,16 +41,14 @@ class BatchNorm(nnx.Module):
         Raises:
           ValueError: another number of channels, or in training one value per channel.
         """
-        weight, bias = self.weight[...], self.bias[...]
-        if x.shape[-1:] != weight.shape:
-            raise ValueError(f"expected {weight.size} channels in the last axis, got shape {x.shape}")
-        # In bfloat16 the sums of a batch would be too coarse.
-        wide = x.astype(jnp.promote_types(x.dtype, weight.dtype))
-        if self.use_running_average:
-            mean, var = self.running_mean[...], self.running_var[...]
-        else:
+        mean, var = self.running_mean[...], self.running_var[...]
+        if x.shape[-1:] != mean.shape:
+            raise ValueError(f"expected {mean.size} channels in the last axis, got shape {x.shape}")
+        # The running statistics keep their dtype when a step computes in bfloat16, too coarse for a batch's sums.
+        wide, weight, bias = (value.astype(mean.dtype) for value in (x, self.weight[...], self.bias[...]))
+        if not self.use_running_average:
             mean, var = self._track(wide)
-        shape = (1,) * (x.ndim - 1) + weight.shape
+        shape = (1,) * (x.ndim - 1) + mean.shape
         scale = (weight * lax.rsqrt(var + self.eps)).reshape(shape)
         return ((wide - mean.reshape(shape)) * scale + bias.reshape(shape)).astype(x.dtype)
 
@@ -74,5 +72,4 @@ class BatchNorm(nnx.Module):
         return mean, var
 
     def _follow(self, running: nnx.BatchStat[Array], batch: Array) -> None:
-        old = running[...]
-        running[...] = (1 - self.momentum) * old + self.momentum * lax.stop_gradient(batch).astype(old.dtype)
+        running[...] = (1 - self.momentum) * running[...] + self.momentum * lax.stop_gradient(batch)

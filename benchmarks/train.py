@@ -1,0 +1,132 @@
+"""``python -m benchmarks train``: steps a second of every arm, in windows that take turns."""
+
+import contextlib
+import dataclasses
+import math
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks import stats
+from benchmarks.process import ArmError, Worker
+from benchmarks.workloads import WORKLOADS, Workload
+
+WINDOW = 2.0  # seconds of a window, unless the arm asks for more
+
+
+@dataclasses.dataclass
+class Cell:
+    """One arm on one workload.
+
+    Attributes:
+      speeds: steps a second of each window.
+      without_evaluation: the same with the time of evaluations taken away, where the arm evaluates.
+      loss: at the end of the first epoch.
+      warm: seconds of start-up, compilation and the first two epochs.
+      facts: what the arm says of itself.
+      void: its loss is not that of the others.
+      skipped: why it did not run.
+    """
+
+    workload: str
+    arm: str
+    speeds: list[float] = dataclasses.field(default_factory=list)
+    without_evaluation: list[float] = dataclasses.field(default_factory=list)
+    loss: float = math.nan
+    warm: float = math.nan
+    facts: dict[str, Any] = dataclasses.field(default_factory=dict)
+    void: bool = False
+    skipped: str = ""
+
+    @property
+    def noisy(self) -> bool:
+        """Whether its windows differ too much for a claim."""
+        return bool(self.speeds) and stats.summary(self.speeds).noisy
+
+
+def measure(
+    name: str, arms: Mapping[str, str], folder: Path, *, rounds: int, window: float | None = None
+) -> list[Cell]:
+    """Races the arms; once more when a cell is noisy, and what is noisy then stays marked.
+
+    Args:
+      name: of the workload.
+      arms: name -> module.
+      folder: what `benchmarks.prepare` wrote.
+      rounds: windows of each arm.
+      window: seconds of each, instead of what the arms ask for.
+    """
+    with contextlib.ExitStack() as stack:
+        workers, cells = {}, {arm: Cell(name, arm) for arm in arms}
+        for arm, module in arms.items():
+            worker = Worker(module, name, folder)
+            stack.callback(worker.close)
+            if epochs := _warm(cells[arm], worker, window):
+                workers[arm] = worker, epochs
+        _race(cells, workers, rounds)
+        if any(cell.noisy for cell in cells.values()):
+            _race(cells, workers, rounds)
+    losses = {arm: cells[arm].loss for arm in cells if not cells[arm].skipped}
+    for arm in stats.disagreeing(losses, WORKLOADS[name].tolerance):
+        cells[arm].void = True
+    return list(cells.values())
+
+
+def run(arms: Mapping[str, str], names: Sequence[str], prepare: Any, *, quick: bool) -> dict[str, Any]:
+    """The races of some workloads, as the result file has them.
+
+    Args:
+      arms: name -> module.
+      names: of the workloads.
+      prepare: ``(workload, folder) -> facts``.
+      quick: see whether everything works, in windows too short to measure anything.
+    """
+    cells, facts = [], {}
+    for name in names:
+        with tempfile.TemporaryDirectory() as place:
+            facts = prepare(name, Path(place))
+            rounds, window = (2, 0.05) if quick else (WORKLOADS[name].rounds, None)
+            cells += measure(name, arms, Path(place), rounds=rounds, window=window)
+    result = {"kind": "train", **facts, "cells": [dataclasses.asdict(cell) for cell in cells]}
+    return {name: value for name, value in result.items() if name != "examples"}
+
+
+def compare(workload: Workload, cells: Sequence[Cell], platform: str) -> list[dict[str, Any]]:
+    """The goals of a workload, with the ratio, its interval and what can be said of it; void arms have none."""
+    speeds = {cell.arm: cell.speeds for cell in cells if cell.speeds and not cell.void}
+    noisy = {cell.arm for cell in cells if cell.noisy}
+    rows = []
+    for goal in workload.goals:
+        if {goal.arm, goal.other} <= speeds.keys():
+            ratio = stats.ratio(speeds[goal.arm], speeds[goal.other])
+            found = {"arm": goal.arm, "other": goal.other, **dataclasses.asdict(ratio)}
+            verdict = "too noisy to say" if {goal.arm, goal.other} & noisy else stats.verdict(ratio)
+            rows.append(found | {"verdict": verdict, "goal": goal.at_least(platform)})
+    return rows
+
+
+def _warm(cell: Cell, worker: Worker, window: float | None) -> int:
+    """The number of epochs that fill a window; 0 when the arm cannot run."""
+    started = time.perf_counter()
+    try:
+        cell.loss, seconds = worker.ask("warm")
+        cell.facts = worker.ask("facts")
+    except ArmError as error:
+        cell.skipped = str(error)
+        return 0
+    cell.warm = time.perf_counter() - started
+    return max(1, math.ceil((window or cell.facts.pop("window", WINDOW)) / seconds))
+
+
+def _race(cells: Mapping[str, Cell], workers: Mapping[str, tuple[Worker, int]], rounds: int) -> None:
+    for arm in workers:
+        cells[arm].speeds, cells[arm].without_evaluation = [], []
+    for _ in range(rounds):
+        for arm, (worker, epochs) in workers.items():
+            found = worker.ask("run", epochs)
+            cells[arm].speeds.append(found["steps"] / found["seconds"])
+            if "evaluation" in found:
+                seconds = found["seconds"] - found["evaluation"]
+                cells[arm].without_evaluation.append(found["steps"] / seconds)

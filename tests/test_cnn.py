@@ -1,0 +1,117 @@
+"""The CNN against its torch twin, weights carried over by their layouts."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from flax import nnx
+
+from jaxdl import tree
+from jaxdl.models import CNN
+
+SHAPE = (9, 10, 2)  # an odd height: pooling drops the last row
+
+
+class TorchCNN(torch.nn.Module):
+    """The same network in torch's own words, for images of `SHAPE`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = torch.nn.Conv2d(2, 32, 3, padding=1)
+        self.conv2 = torch.nn.Conv2d(32, 64, 3, padding=1)
+        self.fc1 = torch.nn.Linear(64 * 2 * 2, 8)
+        self.fc2 = torch.nn.Linear(8, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = F.max_pool2d(torch.relu(self.conv1(x)), 2)
+        x = F.max_pool2d(torch.relu(self.conv2(x)), 2)
+        return self.fc2(torch.relu(self.fc1(torch.flatten(x, 1))))
+
+
+def cnn(dropout: float = 0.0) -> CNN:
+    return CNN(SHAPE, 5, hidden=8, dropout=dropout, rngs=nnx.Rngs(0))
+
+
+def images(count: int = 3) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(count, *SHAPE))
+
+
+def in_torchs_shapes(model: nnx.Module, values: dict) -> dict[str, np.ndarray]:
+    """Parameters or gradients by name, carried over by the layouts of the model's parameters."""
+    arrays = {}
+    for path, param in nnx.to_flat_state(nnx.state(model, nnx.Param)):
+        name = ".".join(map(str, path))
+        layout, value = param.get_metadata().get("layout"), np.asarray(values[name])
+        arrays[name] = layout.to_torch(value) if layout else value
+    return arrays
+
+
+@pytest.mark.usefixtures("x64")
+def test_logits_and_all_gradients_are_torchs():
+    ours, theirs = cnn(), TorchCNN().double()
+    graphdef, params = nnx.split(ours, nnx.Param)
+    params = jax.tree.map(lambda value: value.astype(jnp.float64), nnx.to_pure_dict(params))
+    carried = in_torchs_shapes(ours, tree.flatten(params))
+    theirs.load_state_dict({name: torch.tensor(value) for name, value in carried.items()})
+
+    @jax.jit
+    def both(params, x):
+        logits, pullback = jax.vjp(lambda params, x: nnx.merge(graphdef, params)(x), params, x)
+        return logits, *pullback(logits)
+
+    logits, grads, grad_x = both(params, jnp.asarray(images()))
+    x = torch.tensor(images(), requires_grad=True)
+    expected = theirs(x.permute(0, 3, 1, 2))
+    expected.backward(expected.detach())
+    np.testing.assert_allclose(logits, expected.detach().numpy(), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(grad_x, np.asarray(x.grad), rtol=1e-12, atol=1e-12)
+    found = in_torchs_shapes(ours, tree.flatten(grads))
+    for name, parameter in theirs.named_parameters():
+        np.testing.assert_allclose(found[name], np.asarray(parameter.grad), rtol=1e-12, atol=1e-12, err_msg=name)
+
+
+def test_by_default_it_is_the_size_of_the_twin_for_28x28():
+    model = nnx.eval_shape(lambda: CNN(rngs=nnx.Rngs(0)))
+    shapes = {name: value.shape for name, value in tree.flatten(nnx.to_pure_dict(nnx.state(model))).items()}
+    assert shapes == {
+        "conv1.weight": (3, 3, 1, 32),
+        "conv1.bias": (32,),
+        "conv2.weight": (3, 3, 32, 64),
+        "conv2.bias": (64,),
+        "fc1.weight": (7 * 7 * 64, 128),
+        "fc1.bias": (128,),
+        "fc2.weight": (128, 10),
+        "fc2.bias": (10,),
+    }
+    assert jax.eval_shape(lambda: CNN(rngs=nnx.Rngs(0))(jnp.zeros((2, 28, 28, 1)))).shape == (2, 10)
+
+
+def test_dropout_draws_a_mask_of_its_own_in_front_of_each_linear_layer():
+    x = jnp.asarray(images(), jnp.float32)
+    masks = []
+    model = cnn(dropout=0.5)
+    dropout = model.dropout
+
+    def record(x, rngs):
+        masks.append(dropout(jnp.ones((4, 8)), rngs) == 0)
+        return x
+
+    model.dropout = record
+    model(x, nnx.Rngs(dropout=0))
+    assert len(masks) == 2
+    assert (masks[0] != masks[1]).any()
+
+
+def test_dropout_is_off_in_evaluation():
+    x = jnp.asarray(images(), jnp.float32)
+    model = cnn(dropout=1.0)
+    np.testing.assert_array_equal(model(x, nnx.Rngs(dropout=0)), jnp.tile(model.fc2.bias[...], (3, 1)))
+    np.testing.assert_array_equal(nnx.view(model, deterministic=True)(x), cnn()(x))
+
+
+@pytest.mark.parametrize(("height", "width"), [(3, 28), (28, 3)])
+def test_images_too_small_for_two_poolings_are_refused(height, width):
+    with pytest.raises(ValueError, match=f"at least 4x4 pixels, got {height}x{width}"):
+        CNN((height, width, 1), rngs=nnx.Rngs(0))

@@ -1,0 +1,71 @@
+"""The rules of the house: who may import whom, and that every module has its test."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MODULES = sorted(path for path in (ROOT / "jaxdl").rglob("*.py") if path.name != "__init__.py")
+# From the ground up; a module imports from floors below its own, or from those named before it on its own.
+FLOORS = """
+typing tree files config recipes
+
+nn.init nn.layout nn.linear nn.conv nn.pooling nn.norm nn.dropout nn.losses
+optim.optimizers optim.schedules optim.transforms
+data.paths data.idx data.npz data.tfds data.mnist data.folder data.sources data.transforms data.loader
+
+models.net models.cnn models
+
+engine.cache engine.run_folder engine.state engine.metrics engine.objective engine.step engine.parallel
+engine.checkpoint engine.weights engine.plots engine.log engine.graph engine.tensorboard engine.loop engine.hooks
+
+build session train predict
+"""
+ORDER = {name: place for place, name in enumerate(FLOORS.split())}
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT / "jaxdl").with_suffix("").parts)
+
+
+def imports(path: Path) -> set[str]:
+    """The modules of jaxdl, and the packages of others, that a file imports anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            known = {name for name in inner if name.removeprefix("jaxdl.") in ORDER}
+            found |= known | ({node.module} if inner - known else set())
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_a_module_imports_only_what_lies_below_it(path):
+    own = name_of(path)
+    assert own in ORDER, "give the module its place in FLOORS"
+    for imported in imports(path):
+        package = imported.split(".")[0]
+        assert package not in ("torch", "parity", "benchmarks", "tensorflow"), imported
+        below = imported.removeprefix("jaxdl.")
+        if package == "jaxdl" and below != "jaxdl":
+            assert ORDER[below] < ORDER[own], f"{own} imports {below}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_a_module_has_a_test_of_its_name(path):
+    name = path.stem
+    if name in ("typing",):  # names of types only
+        return
+    candidates = [ROOT / "tests" / f"test_{other}.py" for other in (name, f"{path.parent.name}_{name}")]
+    assert any(candidate.exists() for candidate in candidates), name
+
+
+def test_the_project_speaks_of_itself_alone():
+    """Machine paths and hosts of registries have no place in it."""
+    words = ["/" + "work/", "/" + "root/", "pypi" + ".org", "python" + "hosted"]
+    for path in [*ROOT.glob("*.*"), *(ROOT / "jaxdl").rglob("*.py"), *(ROOT / "tests").glob("*.py")]:
+        text = path.read_text() if path.is_file() else ""
+        assert not [word for word in words if word in text], path
