@@ -61,7 +61,7 @@ class Pictures:
 
         They are scaled to [0, 1], augmented (which fills with black), and normalized where the run does so.
         """
-        parts = [transforms.to_float]
+        parts: list[transforms.Transform] = [transforms.to_float]
         if augment:
             parts.append(transforms.parse(augment, len(self.classes)))
         if self.mean:

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxdl import files, tree
@@ -124,7 +125,7 @@ class Session:
         if self.config.run.tensorboard:
             board = TensorBoard(self.folder.tensorboard, resume_step)
             loggers.append(board)
-            board.structure(self.job.model, np.zeros((1, *self.job.seen.shape), np.float32))
+            board.structure(self.job.model, jnp.zeros((1, *self.job.seen.shape), jnp.float32))
         for logger in loggers:
             stack.callback(logger.close)
         return loggers

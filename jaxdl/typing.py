@@ -11,8 +11,9 @@ PyTree = Any
 # One batch: "image" (B, H, W, C) uint8 as stored, float32 once prepared; "label" (B,) int32.
 Batch = Mapping[str, Array]
 
-# name -> (sum, count), both scalars: adding sums and counts stays exact over ragged batches.
-Metrics = dict[str, tuple[Array, Array]]
+# name -> (sum, count): adding sums and counts stays exact over ragged batches. Arrays on the device, scalars of one
+# batch or with an axis of batches; NumPy arrays or Python floats on the host.
+Metrics = Mapping[str, tuple[Any, Any]]
 
 # (model, batch, rngs) -> (scalar loss, metrics). Every training technique is one of these.
 LossFn = Callable[[Any, Batch, Any], tuple[Array, Metrics]]

@@ -27,7 +27,7 @@ def test_dict_and_back():
 
 
 def test_replace_names_the_nearest_option():
-    with pytest.raises(ValueError, match="unknown option 'momentun'; did you mean momentum?"):
+    with pytest.raises(ValueError, match=r"unknown option 'momentun'; did you mean momentum\?"):
         replace(TrainConfig(), {"momentun": 0.9})
 
 
@@ -56,7 +56,8 @@ def test_a_mistake_is_one_line_and_status_2(argv, message, capsys):
 
 
 def test_help_lists_every_option_without_loading_jax():
-    code = "import sys; from jaxdl.train import main\ntry: main(['--help'])\nexcept SystemExit: print('jax' in sys.modules)"
+    code = "import sys\nfrom jaxdl.train import main\n"
+    code += "try: main(['--help'])\nexcept SystemExit: print('jax' in sys.modules)"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert shown.endswith("False\n")
     for name in to_dict(TrainConfig()):

@@ -25,45 +25,42 @@ class TorchNet(torch.nn.Module):
         return self.fc2(torch.relu(self.fc1(torch.flatten(x, 1))))
 
 
-def twins() -> tuple[Net, TorchNet]:
-    """Both with the weights of torch's, in float64."""
-    theirs = TorchNet().double()
-    ours = Net(SHAPE, 3, hidden=16, rngs=nnx.Rngs(0))
-    for name, value in theirs.state_dict().items():
-        layer, kind = name.split(".")
-        param = getattr(getattr(ours, layer), kind)
-        layout = param.get_metadata().get("layout")
-        param[...] = jnp.asarray(layout.from_torch(value.numpy(), param.shape) if layout else value.numpy())
-    return ours, theirs
-
-
 def images(count: int = 6) -> np.ndarray:
     return np.random.default_rng(0).normal(size=(count, *SHAPE))
 
 
+def in_torchs_shapes(model: nnx.Module, values: dict) -> dict[str, np.ndarray]:
+    """Parameters or gradients by name, carried over by the layouts of the model's parameters."""
+    arrays = {}
+    for path, param in nnx.to_flat_state(nnx.state(model, nnx.Param)):
+        name = ".".join(map(str, path))
+        layout, value = param.get_metadata().get("layout"), np.asarray(values[name])
+        arrays[name] = layout.to_torch(value) if layout else value
+    return arrays
+
+
 @pytest.mark.usefixtures("x64")
 def test_logits_and_all_gradients_are_torchs():
-    ours, theirs = twins()
+    ours, theirs = Net(SHAPE, 3, hidden=16, rngs=nnx.Rngs(0)), TorchNet().double()
     graphdef, params = nnx.split(ours, nnx.Param)
+    params = nnx.to_pure_dict(params)
+    carried = in_torchs_shapes(ours, tree.flatten(params))
+    theirs.load_state_dict({name: torch.tensor(value) for name, value in carried.items()})
 
     @jax.jit
     def both(params, x):
         logits, pullback = jax.vjp(lambda params, x: nnx.merge(graphdef, params)(x), params, x)
         return logits, *pullback(logits)
 
-    logits, grads, grad_x = both(nnx.to_pure_dict(params), jnp.asarray(images()))
+    logits, grads, grad_x = both(params, jnp.asarray(images()))
     x = torch.tensor(images(), requires_grad=True)
     expected = theirs(x.permute(0, 3, 1, 2))
     expected.backward(expected.detach())
     np.testing.assert_allclose(logits, expected.detach().numpy(), rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(grad_x, np.asarray(x.grad), rtol=1e-12, atol=1e-12)
-    grads = tree.flatten(grads)
-    assert set(grads) == {name for name, _ in theirs.named_parameters()}
+    found = in_torchs_shapes(ours, tree.flatten(grads))
     for name, parameter in theirs.named_parameters():
-        layout = getattr(getattr(ours, name.split(".")[0]), name.split(".")[1]).get_metadata().get("layout")
-        grad = np.asarray(grads[name])
-        grad = layout.to_torch(grad) if layout else grad
-        np.testing.assert_allclose(grad, np.asarray(parameter.grad), rtol=1e-12, atol=1e-12, err_msg=name)
+        np.testing.assert_allclose(found[name], np.asarray(parameter.grad), rtol=1e-12, atol=1e-12, err_msg=name)
 
 
 def test_by_default_it_is_784_128_10():

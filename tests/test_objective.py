@@ -14,7 +14,7 @@ class Flat(nnx.Module):
     def __init__(self):
         self.fc = Linear(4, 3, rngs=nnx.Rngs(0))
 
-    def __call__(self, x, rngs):
+    def __call__(self, x, _rngs):
         return self.fc(x.reshape(len(x), -1))
 
 

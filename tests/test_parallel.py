@@ -69,12 +69,14 @@ def test_evaluation_counts_every_example_once():
     assert total["label"][0] == SPLIT["label"].sum()
 
 
-def test_replicated_arrays_are_copies_that_may_be_donated():
-    mesh = parallel.make_mesh(parallel.first_devices(1))
-    original = jnp.ones(3)
-    copy = parallel.replicate(mesh, original)
-    jax.jit(lambda x: x + 1.0, donate_argnums=0)(copy)
-    np.testing.assert_array_equal(original, np.ones(3))
+@pytest.mark.parametrize("devices", [1, 4])
+def test_replicated_arrays_are_copies_that_may_be_donated(devices):
+    mesh = parallel.make_mesh(parallel.first_devices(devices))
+    zeros = jnp.zeros(3)  # in two leaves, as in Adam's first state
+    copies = parallel.replicate(mesh, {"a": zeros, "b": zeros})
+    moved = jax.jit(lambda tree: jax.tree.map(lambda x: x + 1.0, tree), donate_argnums=0)(copies)
+    np.testing.assert_array_equal(moved["b"], np.ones(3))
+    np.testing.assert_array_equal(zeros, np.zeros(3))
 
 
 @pytest.mark.parametrize("count", [0, 5])

@@ -9,7 +9,8 @@ from jaxdl.engine.run_folder import RunFolder, new_path, read_config
 
 def test_one_process_at_a_time_holds_a_folder(tmp_path):
     hold = "import sys, pathlib; from jaxdl.engine.run_folder import RunFolder\n"
-    hold += f"held = RunFolder(pathlib.Path({str(tmp_path)!r}), resume=False); print('held', flush=True); sys.stdin.read()"
+    hold += f"folder = RunFolder(pathlib.Path({str(tmp_path)!r}), resume=False)\n"
+    hold += "print('held', flush=True); sys.stdin.read()"
     with subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == b"held\n"
@@ -58,7 +59,7 @@ def test_config_is_read_or_one_line_says_why_not(tmp_path):
     with pytest.raises(FileNotFoundError, match="holds no run"):
         read_config(tmp_path)
     (tmp_path / "config.json").write_text('{"options": ')
-    with pytest.raises(ValueError, match="config.json is damaged"):
+    with pytest.raises(ValueError, match=r"config\.json is damaged"):
         read_config(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"options": {}, "images": {}, "data": {}}))
     assert read_config(tmp_path)["options"] == {}

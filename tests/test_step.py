@@ -102,7 +102,7 @@ def test_statistics_of_the_model_are_part_of_the_state():
             self.weight = nnx.Param(jnp.ones((16, 3)))
             self.calls = nnx.BatchStat(jnp.zeros(()))
 
-        def __call__(self, x, rngs):
+        def __call__(self, x, _rngs):
             self.calls[...] = self.calls[...] + 1.0
             return x.reshape(len(x), -1) @ self.weight[...]
 

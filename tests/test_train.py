@@ -191,7 +191,7 @@ def test_a_disk_that_takes_no_more_is_one_line(tmp_path, limit):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--recipe", "cmm"], "--recipe must be one of mlp, cnn; got cmm; did you mean cnn?"),
+        (["--recipe", "cn"], "--recipe must be one of mlp, cnn; got cn; did you mean cnn?"),
         (["--resume"], "--resume needs the folder of the run: --out RUN"),
         (
             ["--dataset", "digits", "--momentum", "0.9", "--optimizer", "adam"],
@@ -200,7 +200,7 @@ def test_a_disk_that_takes_no_more_is_one_line(tmp_path, limit):
         (["--dataset", "digits", "--batch-size", "9999"], "--batch-size must lie between 1 and the 1437"),
         (["--dataset", "digits", "--epochs", "0"], "expected at least one step, got --epochs 0"),
         (["--dataset", "digits", "--dropout", "1.5"], "dropout"),
-        (["--dataset", "digits", "--lr", "-1"], "lr"),
+        (["--dataset", "digits", "--lr", "-1"], "the rate must be 0 or more, got -1.0"),
         (["--dataset", "digits", "--augment", "corp:2"], "did you mean crop"),
         (["--dataset", "digits", "--devices", "9"], "--devices must lie between 1 and the 4 there are"),
         (["--dataset", "mnist", "--data-dir", "nowhere"], "nowhere"),

@@ -110,5 +110,5 @@ def test_values_of_another_type_are_an_error(tmp_path):
     model = Net((4, 4, 1), 5, hidden=7, rngs=nnx.Rngs(0))
     params, stats = split(model)
     weights.save(tmp_path / "w", model, jax.tree.map(lambda x: np.asarray(x, np.float16), params), stats)
-    with pytest.raises(ValueError, match="fc1.bias: expected float32, got float16"):
+    with pytest.raises(ValueError, match=r"fc1\.bias: expected float32, got float16"):
         weights.load(tmp_path / "w", model, params, stats)

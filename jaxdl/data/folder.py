@@ -86,7 +86,7 @@ def read_image(path: Path, channels: int, size: tuple[int, int] | None = None) -
     with _opened(path) as image:
         image = image.convert("L" if channels == 1 else "RGB")
         if size is not None:
-            image = image.resize(size[::-1], Image.Resampling.BILINEAR)
+            image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
         return np.asarray(image).reshape(image.height, image.width, channels)
 
 

@@ -80,8 +80,7 @@ def random_crop(padding: int) -> Transform:
     def apply(key: Array, batch: Batch) -> Batch:
         image = _images(batch)
         corner = jax.random.randint(key, (len(image), 2), 0, 2 * padding + 1)
-        sides = (padding, padding)
-        padded = jnp.pad(image, ((0, 0), sides, sides, (0, 0)))
+        padded = jnp.pad(image, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
         return {**batch, "image": crop(padded, corner, (image.shape[1], image.shape[2]))}
 
     return apply
@@ -99,18 +98,11 @@ def random_horizontal_flip(p: float = 0.5) -> Transform:
     return apply
 
 
-def random_rotation(degrees: float) -> Transform:
-    """Rotates about the centre by a uniform angle in [-degrees, degrees]; torchvision's ``RandomRotation``.
+def random_affine(degrees: float, translate: float = 0, scale: float = 0) -> Transform:
+    """Rotation, scaling and translation in one resampling; torchvision's ``RandomAffine`` and ``RandomRotation``.
 
-    Bilinear where torchvision's default is the nearest pixel, which spoils thin strokes.
-    """
-    return random_affine(degrees, translate=0, scale=0)
-
-
-def random_affine(degrees: float, translate: float, scale: float) -> Transform:
-    """Rotation, scaling and translation in a single resampling; torchvision's ``RandomAffine``.
-
-    Bilinear, and translations are not rounded to whole pixels as torchvision does.
+    Bilinear where torchvision's default is the nearest pixel, which spoils thin strokes; translations are not
+    rounded to whole pixels, for the same reason.
 
     Args:
       degrees: the angle is uniform in [-degrees, degrees].
@@ -163,8 +155,7 @@ def random_erasing(
         height, width = _rectangles(shape_key, image, scale, ratio)
         chosen, top, left = jax.random.uniform(place_key, (3, len(image)))
         height = jnp.where(chosen < p, height, 0)
-        rows = _span(top, height, image.shape[1])
-        cols = _span(left, width, image.shape[2])
+        rows, cols = _span(top, height, image.shape[1]), _span(left, width, image.shape[2])
         inside = rows[:, :, None, None] & cols[:, None, :, None]
         return {**batch, "image": jnp.where(inside, jnp.zeros_like(image), image)}
 
@@ -201,7 +192,7 @@ def parse(spec: str, num_classes: int) -> Transform:
 
         crop:2             pixels of padding                         `random_crop`
         flip:0.5           probability                               `random_horizontal_flip`
-        rotate:10          degrees                                   `random_rotation`
+        rotate:10          degrees                                   `random_affine`
         affine:10:0.1:0.1  degrees, translation, change of scale     `random_affine`
         erase:0.5          probability                               `random_erasing`
         mixup:0.2          alpha                                     `mixup`
@@ -216,7 +207,7 @@ def parse(spec: str, num_classes: int) -> Transform:
     makers: dict[str, Maker] = {
         "crop": ((2,), random_crop),
         "flip": ((0.5,), random_horizontal_flip),
-        "rotate": ((10,), random_rotation),
+        "rotate": ((10,), random_affine),
         "affine": ((10, 0.1, 0.1), random_affine),
         "erase": ((0.5,), random_erasing),
         "mixup": ((0.2,), lambda alpha: mixup(alpha, num_classes)),

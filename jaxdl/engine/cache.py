@@ -10,7 +10,7 @@ def enable_compilation_cache() -> None:
 
     A compiled program is code that will be run, so it lies where only this user can write.
     """
-    if jax.config.jax_compilation_cache_dir:
+    if jax.config.values["jax_compilation_cache_dir"]:
         return
     try:
         path = files.make_cache() / "programs"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxdl import tree
@@ -142,14 +143,14 @@ class _DamagedError(Exception):
 def _arrays(state: TrainState) -> dict[str, Array]:
     """The leaves by name, the random key as the plain array that is under it."""
     return {
-        name: jax.random.key_data(leaf) if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+        name: jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
         for name, leaf in tree.flatten(state).items()
     }
 
 
 def _rebuild(like: TrainState, arrays: dict[str, Array]) -> TrainState:
     def leaf(name: str, old: Array) -> PyTree:
-        is_key = jax.dtypes.issubdtype(old.dtype, jax.dtypes.prng_key)
+        is_key = jnp.issubdtype(old.dtype, jax.dtypes.prng_key)
         return jax.random.wrap_key_data(arrays[name], impl=jax.random.key_impl(old)) if is_key else arrays[name]
 
     return tree.map_named(leaf, like)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -16,12 +17,12 @@ EVAL_CHUNK = 20  # batches; bounds what a streamed test set takes
 Take = Callable[[PyTree, PyTree], Batch]
 
 
-def make_mesh(devices: Sequence[jax.Device]) -> Mesh:
+def make_mesh(devices: Sequence[Any]) -> Mesh:
     """All devices along the one axis ``"data"``."""
     return Mesh(np.asarray(devices), ("data",), axis_types=(AxisType.Auto,))
 
 
-def first_devices(count: int) -> list[jax.Device]:
+def first_devices(count: int) -> list[Any]:
     """The first ``count`` devices of this process.
 
     Raises:
@@ -35,7 +36,9 @@ def first_devices(count: int) -> list[jax.Device]:
 
 def replicate(mesh: Mesh, tree: PyTree) -> PyTree:
     """The same arrays on every device of the mesh, in buffers of their own (a step may donate them)."""
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()), may_alias=False)
+    # device_put keeps a buffer that lies on the right device already, even where two leaves share it, as Adam's
+    # zeros do; a program cannot take the same buffer twice.
+    return jax.device_put(jax.tree.map(jnp.copy, tree), NamedSharding(mesh, PartitionSpec()))
 
 
 def train_chunk(
@@ -92,7 +95,7 @@ def _compiled(chunk: Callable[..., Any], mesh: Mesh, *, donate: bool) -> Callabl
     everywhere = NamedSharding(mesh, PartitionSpec())
     split = NamedSharding(mesh, PartitionSpec(None, "data"))
     program = jax.jit(chunk, out_shardings=everywhere, donate_argnums=(0,) if donate else ())
-    # Virtual CPU devices share threads: two programs under way can each hold what the other's collectives wait for.
+    # Virtual CPU devices share threads: of two programs under way each can hold what the other's collectives want.
     one_at_a_time = mesh.size > 1 and mesh.devices.flat[0].platform == "cpu"
 
     def run(state: TrainState, arrays: PyTree, items: PyTree) -> Any:

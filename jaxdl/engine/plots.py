@@ -92,13 +92,13 @@ def _loss_panel(axes: "Axes", curves: Curves) -> None:
     from matplotlib.ticker import LogLocator, NullLocator
 
     values = _finite(curves)
-    spread = values.max() / values.min() if len(values) and values.min() > 0 else 1
-    if spread >= 10:
+    decades = math.log10(values.max()) - math.log10(values.min()) if len(values) and values.min() > 0 else 0
+    if decades >= 1:
         axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if spread < 500 else (1,)))
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 2.7 else (1,)))
         axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter("{x:g}")
-    _title(axes, "Loss (logarithmic)" if spread >= 10 else "Loss")
+    _title(axes, "Loss (logarithmic)" if decades >= 1 else "Loss")
     _draw(axes, curves, "{:.3g}")
 
 
@@ -113,7 +113,7 @@ def _accuracy_panel(axes: "Axes", curves: Curves) -> None:
     if np.isfinite(tests).any():
         best = len(tests) - 1 - int(np.nanargmax(tests[::-1]))  # the last of equals, as in the run's summary
         axes.plot(epochs[best], tests[best], "o", ms=11, mfc="none", mec=COLOURS["test"], clip_on=False)
-        title = f"Accuracy, best on test data {tests[best]:.2f}% at epoch {epochs[best]:.3g}"
+        title = f"Accuracy, best on test data {tests[best]:.2f}% at epoch {round(epochs[best], 2):g}"
     axes.yaxis.set_major_formatter("{x:g}%")
     _title(axes, title)
     _draw(axes, curves, "{:.2f}%")
@@ -151,7 +151,7 @@ def _label_ends(axes: "Axes", ends: list[tuple[float, str, str]]) -> None:
         push = max(0, 0.07 - (heights[1] - heights[0])) / 2
         heights = [heights[0] - push, heights[1] + push]
     for height, (_, name, text) in zip(heights, ends, strict=True):
-        axes.text(1.01, height, text, transform=axes.transAxes, va="center", color=COLOURS[name], weight="bold")
+        axes.text(1.02, height, text, transform=axes.transAxes, va="center", color=COLOURS[name], weight="bold")
 
 
 def _colour(axes: "Axes", shares: np.ndarray) -> None:
@@ -170,10 +170,11 @@ def _name_classes(axes: "Axes", classes: Sequence[str], examples: np.ndarray) ->
     columns = [_shortened(classes[place]) for place in places]
     rows = [name if examples[place] else f"{name} (none)" for place, name in zip(places, columns, strict=True)]
     turn = 0 if max(map(len, columns)) <= 3 else 45 if len(classes) <= MOST_ANNOTATED else 90
-    align = {"ha": "right", "va": "center"} if turn else {"ha": "center", "va": "top"}
     # File systems allow dollars in names, which matplotlib would read as mathematics.
     axes.set_yticks(places, rows, parse_math=False)
-    axes.set_xticks(places, columns, parse_math=False, rotation=turn, rotation_mode="anchor", **align)
+    axes.set_xticks(places, columns, parse_math=False, rotation=turn, rotation_mode="anchor")
+    for label in axes.get_xticklabels() if turn else ():
+        label.set(ha="right", va="center")
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
     axes.tick_params(length=0)
@@ -184,9 +185,9 @@ def _shortened(name: str) -> str:
 
 
 def _annotate(axes: "Axes", counts: np.ndarray, shares: np.ndarray) -> None:
-    dark = 0.6 * shares.max()
+    dark = 0.7 * shares.max()
     for row, column in zip(*np.nonzero(counts), strict=True):
-        colour = "#8a939d" if row == column else "white" if shares[row, column] > dark else INK
+        colour = "#78828d" if row == column else "white" if shares[row, column] > dark else INK
         axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour, fontsize=9)
 
 

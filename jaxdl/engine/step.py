@@ -37,7 +37,7 @@ def train_step(
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         rate = rates(opt_state)[0].rate.astype(jnp.float32)
-        metrics |= {"lr": (rate, jnp.ones_like(rate))}
+        metrics = {**metrics, "lr": (rate, jnp.ones_like(rate))}
         return TrainState(state.step + 1, params, stats, opt_state, state.key), metrics
 
     return step
@@ -50,7 +50,7 @@ def gradients(
 
     def gradient(state: TrainState, batch: Batch) -> tuple[PyTree, PyTree, Metrics]:
         augment_key, dropout_key = jax.random.split(jax.random.fold_in(state.key, state.step))
-        batch = cast(prepare(augment_key, batch), dtype)
+        batch = _cast_image(prepare(augment_key, batch), dtype)
 
         def objective(params: PyTree) -> tuple[Array, tuple[PyTree, Metrics]]:
             model = nnx.merge(graphdef, cast(params, dtype), state.stats)
@@ -70,7 +70,7 @@ def eval_step(
 
     def step(state: TrainState, batch: Batch) -> Metrics:
         model = nnx.merge(graphdef, cast(state.params, dtype), state.stats)
-        return loss_fn(model, cast(prepare(batch), dtype), None)[1]
+        return loss_fn(model, _cast_image(prepare(batch), dtype), None)[1]
 
     return step
 
@@ -82,10 +82,15 @@ def predict_step(
 
     def step(state: TrainState, batch: Batch) -> Array:
         model = nnx.merge(graphdef, cast(state.params, dtype), state.stats)
-        logits = model(cast(prepare(batch), dtype)["image"], None)
+        logits = model(_cast_image(prepare(batch), dtype)["image"], None)
         return jax.nn.softmax(logits.astype(jnp.float32))
 
     return step
+
+
+def _cast_image(batch: Batch, dtype: jnp.dtype | None) -> Batch:
+    # Not the labels: those of mixup are numbers that the loss wants exactly.
+    return {**batch, "image": cast(batch["image"], dtype)}
 
 
 def cast(tree: PyTree, dtype: jnp.dtype | None) -> PyTree:

@@ -176,7 +176,7 @@ def _convolution(
             places = windows(x, axis + 1, weight.shape[axis], strides[axis], pads[axis], dilations[axis])
             x = jnp.concatenate(places, axis=-1)
         y = x.reshape(-1, x.shape[-1]) @ weight.reshape(-1, weight.shape[-1])
-        return y.reshape(*x.shape[:-1], -1)
+        return y.reshape(*x.shape[:-1], weight.shape[-1])
 
     if groups > 1:
         return xla(x, weight)
