@@ -1,85 +1,81 @@
-"""Writes what the arms of a workload share: the data, the initial weights, the order of the rows.
+"""Puts a workload's data, initial weights and order of batches where every arm finds them.
 
-A process of its own (``python -m benchmarks.prepare TASK [DATA_DIR]``), so that the harness never loads a framework.
+A process of its own (``python -m benchmarks.prepare``), so that the one that measures holds no device.
 """
 
+import argparse
+import gzip
+import json
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 
-from benchmarks.workloads import Task
-from jaxdl.data import mnist, npz, sources
+from benchmarks.workloads import DATA, EPOCHS, ORDERS, WEIGHTS, WORKLOADS, Workload
+from jaxdl import build, files
+from jaxdl.data import idx, mnist, npz, sources, tfds
+from jaxdl.engine import weights
+from jaxdl.train import read_options
 
-SYNTHETIC = "synthetic images: MNIST is not here"
+SYNTHETIC = 60_000, 10_000
 
 
-def data(data_dir: Path | None, *, synthetic: bool) -> tuple[dict[str, np.ndarray], str]:
-    """MNIST, and where it came from.
+def main() -> None:
+    """Prints what was prepared, as a line of JSON."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.prepare")
+    parser.add_argument("workload", choices=WORKLOADS)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--examples", type=int, help="training images to keep")
+    parser.add_argument("--need-mnist", action="store_true")
+    given = parser.parse_args()
+    try:
+        arrays, name = load(given.data_dir, given.need_mnist)
+    except (FileNotFoundError, ValueError) as error:
+        sys.exit(str(error))
+    workload = WORKLOADS[given.workload]
+    share = given.examples / len(arrays["y_train"]) if given.examples else workload.share
+    write(workload, {key: array[: round(len(array) * share)] for key, array in arrays.items()}, given.folder)
+    device = jax.devices()[0]
+    print(json.dumps({"data": name, "platform": device.platform, "device": device.device_kind}))
 
-    Args:
-      data_dir: as ``jaxdl.train --data-dir``; None: the cache or the network.
-      synthetic: where MNIST is not at hand, take noise of its shape. That changes no speed, but every accuracy.
+
+def load(data_dir: Path | None, need_mnist: bool) -> tuple[dict[str, np.ndarray], str]:
+    """MNIST, or something of its shape where it is not at hand and will do; and what it is.
 
     Raises:
       FileNotFoundError, ValueError: as `jaxdl.data.sources.load`.
     """
-    try:
-        source = sources.load("mnist", data_dir)
-    except FileNotFoundError:
-        if data_dir is not None or not synthetic:
-            raise
-        return _noise(), SYNTHETIC
-    splits = (source.train, source.test)
-    arrays = [np.asarray(split[name]) for split in splits for name in ("image", "label")]
-    return dict(zip(mnist.KEYS, arrays, strict=True)), source.origin
+    if data_dir is None and not need_mnist and not (files.cache() / "mnist.npz").exists():
+        return synthetic(*SYNTHETIC), "synthetic images of MNIST's shape"
+    source = sources.load("mnist", data_dir)
+    parts = [split[key] for split in (source.train, source.test) for key in ("image", "label")]
+    return dict(zip(mnist.KEYS, parts, strict=True)), "MNIST"
 
 
-def cut(arrays: dict[str, np.ndarray], examples: int) -> dict[str, np.ndarray]:
-    """The first training images, and test images in the old proportion.
-
-    Raises:
-      ValueError: there are fewer.
-    """
-    have, tests = len(arrays["y_train"]), len(arrays["y_test"])
-    if examples > have:
-        raise ValueError(f"the workload takes {examples} training images; there are {have}")
-    keep = {"train": examples, "test": max(tests * examples // have, 1)}
-    return {name: rows[: keep[name.split("_")[1]]] for name, rows in arrays.items()}
-
-
-def write(task: Task, arrays: dict[str, np.ndarray]) -> None:
-    """Fills the folder of a task."""
-    from jaxdl import build, train
-    from jaxdl.engine import weights
-
-    npz.write(task.data, cut(arrays, task.workload.examples))
-    job = build.job(train.read_options(task.options()), sources.load("npz", task.data))
-    weights.save(task.weights, job.model, job.state.params, job.state.stats)
-    np.save(task.orders, np.stack([job.loader.order(epoch) for epoch in range(task.workload.epochs)]))
-
-
-def _noise() -> dict[str, np.ndarray]:
+def synthetic(train: int, test: int) -> dict[str, np.ndarray]:
+    """Noisy copies of ten random images: learnable, so that the losses of the arms can be compared."""
     rng = np.random.default_rng(0)
-    sizes = {"train": 60_000, "test": 10_000}
-    images = {f"x_{name}": rng.integers(0, 256, (n, 28, 28), np.uint8) for name, n in sizes.items()}
-    # Every class occurs, so that the model has the ten outputs of MNIST's.
-    labels = {f"y_{name}": rng.permutation(np.arange(n) % 10).astype(np.int32) for name, n in sizes.items()}
-    return images | labels
+    patterns = rng.integers(0, 160, (10, 28, 28, 1), np.uint8)
+    labels = [np.arange(count, dtype=np.int32) % 10 for count in (train, test)]
+    images = [patterns[label] + rng.integers(0, 96, (len(label), 28, 28, 1), np.uint8) for label in labels]
+    parts = [part for pair in zip(images, labels, strict=True) for part in pair]
+    return dict(zip(mnist.KEYS, parts, strict=True))
 
 
-def main(argv: list[str]) -> int:
-    """Prints where the data came from."""
-    task, folder = Task.from_json(argv[0]), Path(argv[1]) if argv[1:] else None
-    try:
-        arrays, origin = data(folder, synthetic=True)
-        write(task, arrays)
-    except (ValueError, FileNotFoundError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    print(origin)
-    return 0
+def write(workload: Workload, arrays: dict[str, np.ndarray], folder: Path) -> None:
+    """Images as npz and as gzipped idx files, the order of the first epochs, the initial weights."""
+    npz.write(folder / DATA, arrays)
+    for name, array in zip(tfds.FILES, arrays.values(), strict=True):
+        plain = array.squeeze(-1) if array.ndim == 4 else array.astype(np.uint8)
+        (folder / name).write_bytes(gzip.compress(idx.encode(plain), 6))
+    config = read_options(workload.options(folder))
+    job = build.job(config, sources.load("npz", folder / DATA))
+    np.save(folder / ORDERS, np.stack([job.loader.order(epoch) for epoch in range(EPOCHS)]))
+    start = jax.device_get(job.state)
+    weights.save(folder / WEIGHTS, job.model, start.params, start.stats)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main()

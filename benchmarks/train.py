@@ -89,8 +89,7 @@ def run(arms: Mapping[str, str], names: Sequence[str], prepare: Any, *, quick: b
             facts = prepare(name, Path(place))
             rounds, window = (2, 0.05) if quick else (WORKLOADS[name].rounds, None)
             cells += measure(name, arms, Path(place), rounds=rounds, window=window)
-    result = {"kind": "train", **facts, "cells": [dataclasses.asdict(cell) for cell in cells]}
-    return {name: value for name, value in result.items() if name != "examples"}
+    return {"kind": "train", **facts, "cells": [dataclasses.asdict(cell) for cell in cells]}
 
 
 def compare(workload: Workload, cells: Sequence[Cell], platform: str) -> list[dict[str, Any]]:
@@ -102,8 +101,9 @@ def compare(workload: Workload, cells: Sequence[Cell], platform: str) -> list[di
         if {goal.arm, goal.other} <= speeds.keys():
             ratio = stats.ratio(speeds[goal.arm], speeds[goal.other])
             found = {"arm": goal.arm, "other": goal.other, **dataclasses.asdict(ratio)}
-            verdict = "too noisy to say" if {goal.arm, goal.other} & noisy else stats.verdict(ratio)
-            rows.append(found | {"verdict": verdict, "goal": goal.at_least(platform)})
+            unfit = bool({goal.arm, goal.other} & noisy)
+            found["verdict"] = "too noisy to say" if unfit else stats.verdict(ratio)
+            rows.append(found | {"goal": None if unfit else goal.at_least(platform)})
     return rows
 
 
@@ -117,7 +117,8 @@ def _warm(cell: Cell, worker: Worker, window: float | None) -> int:
         cell.skipped = str(error)
         return 0
     cell.warm = time.perf_counter() - started
-    return max(1, math.ceil((window or cell.facts.pop("window", WINDOW)) / seconds))
+    wanted = cell.facts.pop("window", WINDOW)
+    return max(1, math.ceil((wanted if window is None else window) / seconds))
 
 
 def _race(cells: Mapping[str, Cell], workers: Mapping[str, tuple[Worker, int]], rounds: int) -> None:

@@ -1,108 +1,105 @@
-"""The work that all arms share. A new workload is one more entry of `WORKLOADS`."""
+"""What the arms race on: model, optimizer, data, and what jaxdl should reach."""
 
 import dataclasses
-import json
+from collections.abc import Mapping
 from pathlib import Path
 
-TAIL = 100  # steps whose mean loss is compared between arms
+DATA, ORDERS, WEIGHTS = "data.npz", "orders.npy", "weights.safetensors"
+EPOCHS = 8  # orders that are prepared; a longer race goes round
+SEED = 0
+LOG_EVERY = 100  # the default of jaxdl.train
+
+
+@dataclasses.dataclass(frozen=True)
+class Goal:
+    """``arm`` should run at ``cpu`` or ``gpu`` times the speed of ``other``, or more; None: stated only."""
+
+    arm: str
+    other: str
+    cpu: float | None = None
+    gpu: float | None = None
+
+    def at_least(self, platform: str) -> float | None:
+        """The factor on a platform, as JAX names it."""
+        return self.cpu if platform == "cpu" else self.gpu
 
 
 @dataclasses.dataclass(frozen=True)
 class Workload:
-    """Training a classifier of images of MNIST's size.
+    """A training job that every arm does with the same initial weights, batches and order.
 
     Attributes:
-      name: on the command line and in the results.
-      title: in the table.
-      model: its name in `jaxdl.models.MODELS` and in `benchmarks.arms.torch_models.MODELS`.
-      batch_size: examples per step.
-      lr, momentum: of SGD.
-      examples: training images in an epoch; test images in MNIST's proportion belong to them.
-      epochs: what a window times.
+      title: for the table.
+      model: a name of `jaxdl.models.MODELS` and of the torch arms' `NETS`.
+      batch_size, lr, momentum: of SGD.
+      share: of the images of both splits that is used, so that a window holds whole epochs.
+      tolerance: relative difference between the arms' losses at the end of the first epoch. Rounding alone
+        grows to less than this; a missing momentum or a lost batch to more.
       rounds: windows of each arm.
+      goals: what is compared.
     """
 
-    name: str
     title: str
     model: str
     batch_size: int
     lr: float
     momentum: float
-    examples: int
-    epochs: int
+    share: float
+    tolerance: float
     rounds: int
+    goals: tuple[Goal, ...]
 
-    @property
-    def steps_per_epoch(self) -> int:
-        """The last batch of an epoch may be smaller."""
-        return -(-self.examples // self.batch_size)
-
-    @property
-    def steps(self) -> int:
-        """In a window."""
-        return self.epochs * self.steps_per_epoch
-
-
-@dataclasses.dataclass(frozen=True)
-class Task:
-    """A workload and the folder with what all its arms start from; `benchmarks.prepare` fills it."""
-
-    workload: Workload
-    folder: Path
-
-    @property
-    def data(self) -> Path:
-        """Images and labels, a ``.npz`` as ``jaxdl.train --dataset npz`` takes it."""
-        return self.folder / "data.npz"
-
-    @property
-    def weights(self) -> Path:
-        """The initial weights under torch's names and in torch's layouts."""
-        return self.folder / "initial.safetensors"
-
-    @property
-    def orders(self) -> Path:
-        """(epochs, examples) int32: which rows make the batches, in order."""
-        return self.folder / "orders.npy"
-
-    def options(self) -> list[str]:
-        """The command line of ``jaxdl.train`` for this work, but for its length and its folder."""
-        work = self.workload
-        data = ["--dataset", "npz", "--data-dir", str(self.data), "--batch-size", str(work.batch_size)]
-        rate = ["--optimizer", "sgd", "--lr", str(work.lr), "--momentum", str(work.momentum)]
-        return [*data, "--model", work.model, *rate, "--seed", "0"]
-
-    def to_json(self) -> str:
-        return json.dumps({"workload": dataclasses.asdict(self.workload), "folder": str(self.folder)})
-
-    @classmethod
-    def from_json(cls, text: str) -> "Task":
-        fields = json.loads(text)
-        return cls(Workload(**fields["workload"]), Path(fields["folder"]))
+    def options(self, folder: Path) -> list[str]:
+        """The command line of ``jaxdl.train`` for it, with the data that `benchmarks.prepare` put in a folder."""
+        options = {
+            "dataset": "npz",
+            "data-dir": folder / DATA,
+            "model": self.model,
+            "batch-size": self.batch_size,
+            "optimizer": "sgd",
+            "lr": self.lr,
+            "momentum": self.momentum,
+            "seed": SEED,
+        }
+        return [f"--{name}={value}" for name, value in options.items()]
 
 
-NET = Workload(
-    name="net",
-    title="Net 784-128-10, batch 64, SGD",
-    model="net",
-    batch_size=64,
-    lr=0.01,
-    momentum=0.0,
-    examples=60_000,
-    epochs=4,
-    rounds=10,
-)
-# A fifth of MNIST: an epoch, with its evaluation and its checkpoint, then takes seconds on two cores, not a quarter
-# of a minute. What jaxdl does once an epoch so weighs more than on the whole set, never less.
-CNN = Workload(
-    name="cnn",
-    title="CNN 32-64-128, batch 128, SGD with momentum",
-    model="cnn",
-    batch_size=128,
-    lr=0.05,
-    momentum=0.9,
-    examples=12_800,
-    epochs=1,
-    rounds=6,
-)
-WORKLOADS = {work.name: work for work in (NET, CNN)}
+WORKLOADS: Mapping[str, Workload] = {
+    "net": Workload(
+        title="Net 784-128-10, batch 64, SGD",
+        model="net",
+        batch_size=64,
+        lr=0.01,
+        momentum=0.0,
+        share=1.0,
+        tolerance=1e-3,
+        rounds=4,
+        goals=(
+            Goal("scan", "torch-eager", cpu=2.5, gpu=30),
+            Goal("scan", "torch-dataloader", cpu=4.0, gpu=60),
+            Goal("jaxdl", "torch-eager"),
+            Goal("jaxdl", "torch-dataloader"),
+            Goal("jaxdl", "scan", cpu=0.9, gpu=0.9),
+        ),
+    ),
+    "cnn": Workload(
+        title="CNN, batch 128, SGD with momentum",
+        model="cnn",
+        batch_size=128,
+        lr=0.05,
+        momentum=0.9,
+        share=1 / 3,
+        tolerance=2e-2,
+        rounds=3,
+        goals=(
+            Goal("jaxdl", "torch-eager", cpu=1.0, gpu=1.15),
+            Goal("jaxdl", "torch-dataloader"),
+            Goal("jaxdl", "scan", cpu=0.9, gpu=0.9),
+        ),
+    ),
+}
+
+
+def tail(steps_per_epoch: int) -> int:
+    """How many steps the last record of an epoch covers: those since the one before, every `LOG_EVERY` steps."""
+    return (steps_per_epoch - 1) % LOG_EVERY + 1

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from benchmarks.process import serve
 from benchmarks.workloads import WORKLOADS, tail
 from jaxdl import build
 from jaxdl.data import sources
-from jaxdl.engine import metrics as averages
 from jaxdl.engine import parallel
 from jaxdl.engine.cache import enable_compilation_cache
 from jaxdl.train import read_options
@@ -33,9 +33,9 @@ class Scan:
 
     def warm(self) -> tuple[float, float]:
         parts = jax.device_get(self._epoch())
-        count = tail(self.loader.steps_per_epoch)
-        sums, counts = [[x for part in parts for x in part["loss"][i]] for i in (0, 1)]
-        loss = averages.means({"loss": (sum(sums[-count:]), sum(counts[-count:]))})["loss"]
+        sums, counts = (np.concatenate([part["loss"][i] for part in parts]) for i in (0, 1))
+        last = slice(-tail(self.loader.steps_per_epoch), None)
+        loss = float(np.sum(sums[last], dtype=np.float64) / np.sum(counts[last]))
         return loss, self.run(1)["seconds"]
 
     def run(self, epochs: int) -> dict[str, float]:
