@@ -71,14 +71,19 @@ class Worker:
             self._process.stdin.flush()
         answer = self._process.stdout.readline()
         if not answer:
-            self.close()
+            self._process.wait()
             raise ArmError(_last_line(self._errors))
         return json.loads(answer)
 
     def close(self) -> None:
-        """Lets the process end."""
-        with contextlib.suppress(BrokenPipeError):
-            self._process.communicate(timeout=GRACE)
+        """Lets the process end, or ends it."""
+        try:
+            with contextlib.suppress(BrokenPipeError):
+                self._process.communicate(timeout=GRACE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.communicate()
+        self._errors.close()
 
 
 def serve(make: Callable[[str, Path], Arm]) -> None:

@@ -39,7 +39,7 @@ def save(result: dict[str, Any], folder: Path = RESULTS) -> Path:
     parts = [result["kind"], result.get("recipe"), result["platform"]]
     path = folder / f"{'-'.join(part for part in parts if part)}.json"
     folder.mkdir(exist_ok=True)
-    path.write_text(json.dumps(result, indent=2) + "\n")
+    path.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
     return path
 
 
@@ -84,7 +84,16 @@ def _train(result: dict[str, Any]) -> str:
         mine = [cell for cell in cells if cell.workload == name]
         if mine:
             share = "" if workload.share == 1 else f", on {workload.share:.0%} of the images"
-            head = (f"{workload.title}{share}", "steps/s", "IQR", "n", "ms/step", "loss, epoch 1", "")
+            head = (
+                f"{workload.title}{share}",
+                "steps/s",
+                "IQR",
+                "n",
+                "ms/step",
+                "loss, epoch 1",
+                "warm-up, s",
+                "",
+            )
             ratios = [_ratio(row) for row in compare(workload, mine, result["platform"])]
             parts += [table(head, [_cell(cell) for cell in mine])]
             parts += [table(("speed", "ratio", "95 % interval", "verdict", "goal"), ratios)] if ratios else []
@@ -93,7 +102,7 @@ def _train(result: dict[str, Any]) -> str:
 
 def _cell(cell: Cell) -> tuple[str, ...]:
     if cell.skipped:
-        return cell.arm, "", "", "", "", "", f"skipped: {cell.skipped}"
+        return cell.arm, *[""] * 6, f"skipped: {cell.skipped}"
     found = stats.summary(cell.speeds)
     remarks = ["noisy"] if found.noisy else []
     remarks += ["void: the loss is not that of the others"] if cell.void else []
@@ -101,7 +110,8 @@ def _cell(cell: Cell) -> tuple[str, ...]:
         remarks.append(f"{stats.summary(cell.without_evaluation).median:,.0f} without evaluation")
     remarks += [f"{name} {value}" for name, value in cell.facts.items()]
     numbers = f"{found.median:,.0f}", f"{found.iqr:,.0f}", str(found.n), f"{1000 / found.median:.3f}"
-    return cell.arm, *numbers, f"{cell.loss:.5f}", "; ".join(remarks)
+    loss = "no number" if cell.loss is None else f"{cell.loss:.5f}"
+    return cell.arm, *numbers, loss, f"{cell.warm or 0:.1f}", "; ".join(remarks)
 
 
 def _ratio(row: dict[str, Any]) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ class Cell:
     Attributes:
       speeds: steps a second of each window.
       without_evaluation: the same with the time of evaluations taken away, where the arm evaluates.
-      loss: at the end of the first epoch.
+      loss: at the end of the first epoch; None when it is no number.
       warm: seconds of start-up, compilation and the first two epochs.
       facts: what the arm says of itself.
       void: its loss is not that of the others.
@@ -34,8 +34,8 @@ class Cell:
     arm: str
     speeds: list[float] = dataclasses.field(default_factory=list)
     without_evaluation: list[float] = dataclasses.field(default_factory=list)
-    loss: float = math.nan
-    warm: float = math.nan
+    loss: float | None = None
+    warm: float | None = None
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)
     void: bool = False
     skipped: str = ""
@@ -68,7 +68,8 @@ def measure(
         _race(cells, workers, rounds)
         if any(cell.noisy for cell in cells.values()):
             _race(cells, workers, rounds)
-    losses = {arm: cells[arm].loss for arm in cells if not cells[arm].skipped}
+    found = {arm: cell.loss for arm, cell in cells.items() if not cell.skipped}
+    losses = {arm: math.nan if loss is None else loss for arm, loss in found.items()}
     for arm in stats.disagreeing(losses, WORKLOADS[name].tolerance):
         cells[arm].void = True
     return list(cells.values())
@@ -111,11 +112,12 @@ def _warm(cell: Cell, worker: Worker, window: float | None) -> int:
     """The number of epochs that fill a window; 0 when the arm cannot run."""
     started = time.perf_counter()
     try:
-        cell.loss, seconds = worker.ask("warm")
+        loss, seconds = worker.ask("warm")
         cell.facts = worker.ask("facts")
     except ArmError as error:
         cell.skipped = str(error)
         return 0
+    cell.loss = loss if math.isfinite(loss) else None
     cell.warm = time.perf_counter() - started
     wanted = cell.facts.pop("window", WINDOW)
     return max(1, math.ceil((wanted if window is None else window) / seconds))

@@ -49,9 +49,11 @@ NETS: dict[str, type[nn.Module]] = {"net": Net, "cnn": CNN}
 def device() -> torch.device:
     """Where to train, with the same threads and the same precision as JAX takes there."""
     torch.set_num_threads(threads())
-    torch.set_float32_matmul_precision("high")  # TF32 on a GPU, as XLA's default; no change on a CPU
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    torch.set_float32_matmul_precision("high")  # TF32, as XLA's default on a GPU
     torch.backends.cudnn.allow_tf32 = True
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device("cuda")
 
 
 def images(array: np.ndarray) -> Tensor:
