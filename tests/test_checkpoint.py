@@ -1,4 +1,5 @@
 import shutil
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -129,8 +130,16 @@ def test_another_model_or_optimizer_is_an_error_that_lists_the_differences(tmp_p
 def test_a_disk_that_takes_no_more_is_an_os_error(tmp_path):
     (tmp_path / "c").write_text("a file where the folder should be")
     checkpoints = Checkpoints(tmp_path / "c", keep=2)
-    with pytest.raises(OSError, match="checkpoint"):
+    with pytest.raises(OSError, match="File exists"):
         checkpoints.save(at_step(start(), 1), {}, 0.0)
+
+
+def test_a_disk_without_room_is_an_os_error_before_anything_is_written(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path / "c", keep=2)
+    monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda _: SimpleNamespace(free=100_000))
+    with pytest.raises(OSError, match=r"\[Errno 28\] a checkpoint needs up to 2\d\d kB, 100 kB are free"):
+        checkpoints.save(at_step(start(), 1), {}, 0.0)
+    assert list((tmp_path / "c").iterdir()) == []
 
 
 def test_names_cover_every_leaf():

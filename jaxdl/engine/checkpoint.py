@@ -1,8 +1,11 @@
 """Checkpoints to resume from: written in the background, atomic, verified on reading."""
 
 import contextlib
+import errno
 import functools
 import hashlib
+import logging
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,8 @@ import numpy as np
 from jaxdl import tree
 from jaxdl.engine.state import TrainState
 from jaxdl.typing import Array, PyTree
+
+OVERHEAD = 2**18  # bytes that a checkpoint takes beside its arrays, generously
 
 
 class Checkpoints:
@@ -37,6 +42,8 @@ class Checkpoints:
         import orbax.checkpoint as ocp
         from orbax.checkpoint import checkpoint_managers as policy
 
+        # What goes wrong in its threads is raised by `save` and `close`; it need not print tracebacks as well.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
         best = policy.BestN(get_metric_fn=lambda metrics: metrics["score"], n=1)
         return ocp.CheckpointManager(
             self._folder,
@@ -61,6 +68,7 @@ class Checkpoints:
 
         arrays = _arrays(state)
         described = {"leaves": {name: _describe(array) for name, array in arrays.items()}, "notes": notes}
+        self._check_space(sum(array.nbytes for array in arrays.values()))
         content = args.Composite(state=args.StandardSave(arrays), notes=args.JsonSave(described))
         with _written():
             self._manager.save(int(state.step), args=content, metrics={"score": score})
@@ -102,6 +110,15 @@ class Checkpoints:
                 self._manager.wait_until_finished()
                 self._manager.close()
 
+    def _check_space(self, size: int) -> None:
+        """Asked beforehand, because a full disk leaves Orbax's threads in disorder."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        free, needed = shutil.disk_usage(self._folder).free, 2 * size + OVERHEAD
+        if free < needed:
+            raise OSError(
+                errno.ENOSPC, f"a checkpoint needs up to {needed // 1000} kB, {free // 1000} kB are free"
+            )
+
     def _read_notes(self, step: int) -> dict[str, Any]:
         from orbax.checkpoint import args
 
@@ -132,8 +149,8 @@ def _written() -> Iterator[None]:
     try:
         yield
     except Exception as error:  # Orbax and TensorStore raise many types for a disk that takes no more
-        reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
-        raise OSError(f"a checkpoint could not be written: {reason[0]}") from error
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise OSError(f"a checkpoint could not be written: {reason[:200]}") from error
 
 
 class _DamagedError(Exception):
