@@ -11,8 +11,8 @@ PyTree = Any
 # One batch: "image" (B, H, W, C) uint8 as stored, float32 once prepared; "label" (B,) int32.
 Batch = Mapping[str, Array]
 
-# name -> (sum, count): adding sums and counts stays exact over ragged batches. On the device scalars, with an axis of
-# batches where they are stacked; on the host NumPy arrays or Python floats.
+# name -> (sum, count): adding sums and counts stays exact over ragged batches. On the device scalars, or stacked
+# along an axis of batches; on the host NumPy arrays or Python floats.
 Metrics = Mapping[str, tuple[Any, Any]]
 
 # (model, batch, rngs) -> (scalar loss, metrics). Every training technique is one of these.
