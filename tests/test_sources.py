@@ -197,4 +197,5 @@ def test_channel_stats_are_those_of_the_scaled_images(images: np.ndarray, chunk:
         mean, std = sources.Source("npz", {"image": images}, {}, (), "").channel_stats()
     scaled = images / 255
     np.testing.assert_allclose(mean, scaled.mean((0, 1, 2)), rtol=1e-12, atol=1e-15)
-    np.testing.assert_allclose(std, scaled.std((0, 1, 2)), rtol=1e-12, atol=1e-15)
+    # NumPy's own rounding, measured: 1.1e-15 where all pixels are 188 and the deviation is 0.
+    np.testing.assert_allclose(std, scaled.std((0, 1, 2)), rtol=1e-12, atol=1e-14)

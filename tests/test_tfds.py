@@ -7,7 +7,7 @@ import socket
 import struct
 import subprocess
 import sys
-import time
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -158,13 +158,17 @@ def test_files_that_are_not_the_published_ones_are_not_prepared(originals: Path,
 
 
 def test_no_network_fails_within_seconds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    over = threading.Event()
+
     def hang(*_: object, **__: object) -> None:
-        time.sleep(60)
+        over.wait(60)
+        raise OSError("the thread that asks outlives the question, and must end with the test")
 
     monkeypatch.setattr(tfds, "PATIENCE", 0.2)
     monkeypatch.setattr(socket, "getaddrinfo", hang)
     with pytest.raises(FileNotFoundError, match=r"t10k-labels-idx1-ubyte.gz cannot be reached: no answer"):
         tfds.prepare("mnist", tmp_path)
+    over.set()
 
 
 def test_a_refused_connection_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
