@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +24,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.task == "table":
             report.update(report.load())
             return 0
-        result = TASKS[options.task](options)
+        about, known = report.machine() | {"command": command(words)}, {}
+        for result in TASKS[options.task](options):
+            known = result | about
+            if not options.quick:
+                report.save(known)  # after each race or seed: a run that is cut off loses only the one it was at
+        print(report.page(known))
     except (ArmError, ValueError, OSError) as error:
         print(f"benchmarks: error: {error}", file=sys.stderr)
         return 1
-    result |= report.machine() | {"command": command(words)}
-    print(report.page(result))
-    if not options.quick:
-        report.save(result)
     return 0
 
 
@@ -56,27 +57,33 @@ def prepare(
     return json.loads(output(argv)[1][-1])
 
 
-def _train(options: argparse.Namespace) -> dict[str, Any]:
+def _train(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     arms = {name: ARMS[name] for name in options.arms}
-    return train.run(
+    yield from train.run(
         arms, options.workloads, lambda name, folder: prepare(options, name, folder), quick=options.quick
     )
 
 
-def _startup(options: argparse.Namespace) -> dict[str, Any]:
+def _startup(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         facts = prepare(options, "net", Path(folder))
         rounds = 1 if options.quick else startup.ROUNDS
-        return facts | startup.run(Path(folder), options.data_dir, rounds=rounds)
+        yield facts | startup.run(Path(folder), options.data_dir, rounds=rounds)
 
 
-def _accuracy(options: argparse.Namespace) -> dict[str, Any]:
+def _accuracy(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    least = 1 if options.recipe else 2  # one seed has no spread to compare
+    if options.seeds < least:
+        raise ValueError(f"--seeds: expected {least} or more, got {options.seeds}")
     with tempfile.TemporaryDirectory() as folder:
         facts = prepare(options, "net", Path(folder), need_mnist=True)
-        if options.recipe:
-            return facts | accuracy.recipe(options.recipe, options.data_dir, seeds=options.seeds)
         epochs = 1 if options.quick else accuracy.EPOCHS
-        return facts | accuracy.document(Path(folder), options.data_dir, seeds=options.seeds, epochs=epochs)
+        found = (
+            accuracy.recipe(options.recipe, options.data_dir, seeds=options.seeds)
+            if options.recipe
+            else accuracy.document(Path(folder), options.data_dir, seeds=options.seeds, epochs=epochs)
+        )
+        yield from (facts | known for known in found)
 
 
 TASKS = {"train": _train, "startup": _startup, "accuracy": _accuracy}

@@ -34,11 +34,11 @@ def machine() -> dict[str, Any]:
     }
 
 
-def save(result: dict[str, Any], folder: Path = RESULTS) -> Path:
+def save(result: dict[str, Any], folder: Path | None = None) -> Path:
     """Writes a result under its kind, recipe and platform; an older one of that name is replaced."""
     parts = [result["kind"], result.get("recipe"), result["platform"]]
-    path = folder / f"{'-'.join(part for part in parts if part)}.json"
-    folder.mkdir(exist_ok=True)
+    path = (folder or RESULTS) / f"{'-'.join(part for part in parts if part)}.json"
+    path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
     return path
 

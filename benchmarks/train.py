@@ -5,7 +5,7 @@ import dataclasses
 import math
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +75,8 @@ def measure(
     return list(cells.values())
 
 
-def run(arms: Mapping[str, str], names: Sequence[str], prepare: Any, *, quick: bool) -> dict[str, Any]:
-    """The races of some workloads, as the result file has them.
+def run(arms: Mapping[str, str], names: Sequence[str], prepare: Any, *, quick: bool) -> Iterator[dict[str, Any]]:
+    """The races of some workloads, as the result file has them, after each.
 
     Args:
       arms: name -> module.
@@ -84,13 +84,13 @@ def run(arms: Mapping[str, str], names: Sequence[str], prepare: Any, *, quick: b
       prepare: ``(workload, folder) -> facts``.
       quick: see whether everything works, in windows too short to measure anything.
     """
-    cells, facts = [], {}
+    cells = []
     for name in names:
         with tempfile.TemporaryDirectory() as place:
             facts = prepare(name, Path(place))
             rounds, window = (2, 0.05) if quick else (WORKLOADS[name].rounds, None)
             cells += measure(name, arms, Path(place), rounds=rounds, window=window)
-    return {"kind": "train", **facts, "cells": [dataclasses.asdict(cell) for cell in cells]}
+        yield {"kind": "train", **facts, "cells": [dataclasses.asdict(cell) for cell in cells]}
 
 
 def compare(workload: Workload, cells: Sequence[Cell], platform: str) -> list[dict[str, Any]]:

@@ -208,6 +208,23 @@ def test_results_name_no_folder_of_this_machine():
     )
 
 
+def test_what_was_measured_is_saved_before_a_later_seed_fails(tmp_path, monkeypatch, capsys):
+    def cut_off(_):
+        yield FACTS | {"kind": "recipe", "recipe": "mlp", "accuracy": [0.98], "seconds": [12.0]}
+        raise ArmError("no more")
+
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    monkeypatch.setitem(command_line.TASKS, "accuracy", cut_off)
+    assert command_line.main(["accuracy", "--recipe", "mlp"]) == 1
+    assert capsys.readouterr().err == "benchmarks: error: no more\n"
+    assert [result["accuracy"] for result in report.load(tmp_path)] == [[0.98]]
+
+
+def test_a_comparison_needs_two_seeds(capsys):
+    assert command_line.main(["accuracy", "--seeds", "1", "--data-dir", "nowhere"]) == 1
+    assert capsys.readouterr().err == "benchmarks: error: --seeds: expected 2 or more, got 1\n"
+
+
 def test_pages_of_start_up_and_accuracy_state_the_verdict():
     times = {"jaxdl, warm cache": [3.0, 3.0], "torch": [2.0, 2.0], "jaxdl, cold cache": [5.0, 5.0]}
     page = report.page({"kind": "startup", "seconds": times, "goal": 1.5} | FACTS)
