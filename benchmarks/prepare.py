@@ -35,7 +35,7 @@ def main() -> None:
     except (FileNotFoundError, ValueError) as error:
         sys.exit(str(error))
     workload = WORKLOADS[given.workload]
-    share = given.examples / len(arrays["y_train"]) if given.examples else workload.share
+    share = given.examples / len(arrays["y_train"]) if given.examples else 1
     write(workload, {key: array[: round(len(array) * share)] for key, array in arrays.items()}, given.folder)
     device = jax.devices()[0]
     print(json.dumps({"data": name, "platform": device.platform, "device": device.device_kind}))

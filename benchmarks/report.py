@@ -83,9 +83,8 @@ def _train(result: dict[str, Any]) -> str:
     for name, workload in WORKLOADS.items():
         mine = [cell for cell in cells if cell.workload == name]
         if mine:
-            share = "" if workload.share == 1 else f", on {workload.share:.0%} of the images"
             head = (
-                f"{workload.title}{share}",
+                workload.title,
                 "steps/s",
                 "IQR",
                 "n",
@@ -106,12 +105,16 @@ def _cell(cell: Cell) -> tuple[str, ...]:
     found = stats.summary(cell.speeds)
     remarks = ["noisy"] if found.noisy else []
     remarks += ["void: the loss is not that of the others"] if cell.void else []
-    if cell.without_evaluation:
-        remarks.append(f"{stats.summary(cell.without_evaluation).median:,.0f} without evaluation")
+    if cell.with_evaluation:
+        remarks.append(f"{_figures(stats.summary(cell.with_evaluation).median)} with evaluation")
     remarks += [f"{name} {value}" for name, value in cell.facts.items()]
-    numbers = f"{found.median:,.0f}", f"{found.iqr:,.0f}", str(found.n), f"{1000 / found.median:.3f}"
+    numbers = _figures(found.median), _figures(found.iqr), str(found.n), f"{1000 / found.median:.3f}"
     loss = "no number" if cell.loss is None else f"{cell.loss:.5f}"
     return cell.arm, *numbers, loss, f"{cell.warm or 0:.1f}", "; ".join(remarks)
+
+
+def _figures(speed: float) -> str:
+    return f"{speed:,.0f}" if speed >= 100 else f"{speed:.1f}"
 
 
 def _ratio(row: dict[str, Any]) -> tuple[str, ...]:

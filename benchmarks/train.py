@@ -21,8 +21,9 @@ class Cell:
     """One arm on one workload.
 
     Attributes:
-      speeds: steps a second of each window.
-      without_evaluation: the same with the time of evaluations taken away, where the arm evaluates.
+      speeds: training steps a second of each window; the time of evaluations is not counted, as only one arm
+        evaluates.
+      with_evaluation: the same with that time counted, where the arm evaluates.
       loss: at the end of the first epoch; None when it is no number.
       warm: seconds of start-up, compilation and the first two epochs.
       facts: what the arm says of itself.
@@ -33,7 +34,7 @@ class Cell:
     workload: str
     arm: str
     speeds: list[float] = dataclasses.field(default_factory=list)
-    without_evaluation: list[float] = dataclasses.field(default_factory=list)
+    with_evaluation: list[float] = dataclasses.field(default_factory=list)
     loss: float | None = None
     warm: float | None = None
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -125,11 +126,10 @@ def _warm(cell: Cell, worker: Worker, window: float | None) -> int:
 
 def _race(cells: Mapping[str, Cell], workers: Mapping[str, tuple[Worker, int]], rounds: int) -> None:
     for arm in workers:
-        cells[arm].speeds, cells[arm].without_evaluation = [], []
+        cells[arm].speeds, cells[arm].with_evaluation = [], []
     for _ in range(rounds):
         for arm, (worker, epochs) in workers.items():
             found = worker.ask("run", epochs)
-            cells[arm].speeds.append(found["steps"] / found["seconds"])
+            cells[arm].speeds.append(found["steps"] / (found["seconds"] - found.get("evaluation", 0)))
             if "evaluation" in found:
-                seconds = found["seconds"] - found["evaluation"]
-                cells[arm].without_evaluation.append(found["steps"] / seconds)
+                cells[arm].with_evaluation.append(found["steps"] / found["seconds"])

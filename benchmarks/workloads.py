@@ -32,7 +32,6 @@ class Workload:
       title: for the table.
       model: a name of `jaxdl.models.MODELS` and of the torch arms' `NETS`.
       batch_size, lr, momentum: of SGD.
-      share: of the images of both splits that is used, so that a window holds whole epochs.
       tolerance: relative difference between the arms' losses at the end of the first epoch. Rounding alone
         grows to less than this; a missing momentum or a lost batch to more.
       rounds: windows of each arm.
@@ -44,7 +43,6 @@ class Workload:
     batch_size: int
     lr: float
     momentum: float
-    share: float
     tolerance: float
     rounds: int
     goals: tuple[Goal, ...]
@@ -71,7 +69,6 @@ WORKLOADS: Mapping[str, Workload] = {
         batch_size=64,
         lr=0.01,
         momentum=0.0,
-        share=1.0,
         tolerance=1e-3,
         rounds=4,
         goals=(
@@ -88,7 +85,6 @@ WORKLOADS: Mapping[str, Workload] = {
         batch_size=128,
         lr=0.05,
         momentum=0.9,
-        share=1 / 3,
         tolerance=2e-2,
         rounds=3,
         goals=(
