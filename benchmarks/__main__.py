@@ -24,12 +24,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.task == "table":
             report.update(report.load())
             return 0
-        about, known = report.machine() | {"command": command(words)}, {}
+        about, pages = report.machine() | {"command": command(words)}, {}
         for result in TASKS[options.task](options):
             known = result | about
+            pages[report.name(known)] = report.page(known)
             if not options.quick:
                 report.save(known)  # after each race or seed: a run that is cut off loses only the one it was at
-        print(report.page(known))
+        print("\n\n".join(pages.values()))
     except (ArmError, ValueError, OSError) as error:
         print(f"benchmarks: error: {error}", file=sys.stderr)
         return 1

@@ -35,12 +35,17 @@ def machine() -> dict[str, Any]:
 
 
 def save(result: dict[str, Any], folder: Path | None = None) -> Path:
-    """Writes a result under its kind, recipe and platform; an older one of that name is replaced."""
-    parts = [result["kind"], result.get("recipe"), result["platform"]]
-    path = (folder or RESULTS) / f"{'-'.join(part for part in parts if part)}.json"
+    """Writes a result under its name; an older one of that name is replaced."""
+    path = (folder or RESULTS) / f"{name(result)}.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
     return path
+
+
+def name(result: dict[str, Any]) -> str:
+    """Kind, workload or recipe, and platform: what a later result of the same name replaces."""
+    parts = [result["kind"], result.get("workload"), result.get("recipe"), result["platform"]]
+    return "-".join(part for part in parts if part)
 
 
 def load(folder: Path = RESULTS) -> list[dict[str, Any]]:
@@ -79,23 +84,11 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _train(result: dict[str, Any]) -> str:
-    cells, parts = [Cell(**cell) for cell in result["cells"]], []
-    for name, workload in WORKLOADS.items():
-        mine = [cell for cell in cells if cell.workload == name]
-        if mine:
-            head = (
-                workload.title,
-                "steps/s",
-                "IQR",
-                "n",
-                "ms/step",
-                "loss, epoch 1",
-                "warm-up, s",
-                "",
-            )
-            ratios = [_ratio(row) for row in compare(workload, mine, result["platform"])]
-            parts += [table(head, [_cell(cell) for cell in mine])]
-            parts += [table(("speed", "ratio", "95 % interval", "verdict", "goal"), ratios)] if ratios else []
+    workload, cells = WORKLOADS[result["workload"]], [Cell(**cell) for cell in result["cells"]]
+    head = (workload.title, "steps/s", "IQR", "n", "ms/step", "loss, epoch 1", "warm-up, s", "")
+    parts = [table(head, [_cell(cell) for cell in cells])]
+    ratios = [_ratio(row) for row in compare(workload, cells, result["platform"])]
+    parts += [table(("speed", "ratio", "95 % interval", "verdict", "goal"), ratios)] if ratios else []
     return "\n\n".join(parts)
 
 

@@ -77,7 +77,7 @@ def measure(
 
 
 def run(arms: Mapping[str, str], names: Sequence[str], prepare: Any, *, quick: bool) -> Iterator[dict[str, Any]]:
-    """The races of some workloads, as the result file has them, after each.
+    """The race of each of some workloads, as its result file has it.
 
     Args:
       arms: name -> module.
@@ -85,13 +85,12 @@ def run(arms: Mapping[str, str], names: Sequence[str], prepare: Any, *, quick: b
       prepare: ``(workload, folder) -> facts``.
       quick: see whether everything works, in windows too short to measure anything.
     """
-    cells = []
     for name in names:
         with tempfile.TemporaryDirectory() as place:
             facts = prepare(name, Path(place))
             rounds, window = (2, 0.05) if quick else (WORKLOADS[name].rounds, None)
-            cells += measure(name, arms, Path(place), rounds=rounds, window=window)
-        yield {"kind": "train", **facts, "cells": [dataclasses.asdict(cell) for cell in cells]}
+            cells = measure(name, arms, Path(place), rounds=rounds, window=window)
+        yield {"kind": "train", "workload": name, **facts, "cells": [dataclasses.asdict(cell) for cell in cells]}
 
 
 def compare(workload: Workload, cells: Sequence[Cell], platform: str) -> list[dict[str, Any]]:

@@ -86,8 +86,9 @@ WORKLOADS: Mapping[str, Workload] = {
         lr=0.05,
         momentum=0.9,
         tolerance=2e-2,
-        rounds=3,
+        rounds=5,
         goals=(
+            Goal("scan", "torch-eager"),
             Goal("jaxdl", "torch-eager", cpu=1.0, gpu=1.15),
             Goal("jaxdl", "torch-dataloader"),
             Goal("jaxdl", "scan", cpu=0.9, gpu=0.9),

@@ -55,7 +55,7 @@ def race(tmp_path, monkeypatch):
             (tmp_path / f"fake_{name}.py").write_text(source)
         modules = {name: f"fake_{name}" for name in arms}
         cells = train.measure("net", modules, tmp_path, rounds=4, window=0.5)
-        result = {"kind": "train", "cells": [dataclasses.asdict(cell) for cell in cells]}
+        result = {"kind": "train", "workload": "net", "cells": [dataclasses.asdict(cell) for cell in cells]}
         return {cell.arm: cell for cell in cells}, report.page(json.loads(json.dumps(result | FACTS)))
 
     return run
