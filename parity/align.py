@@ -1,4 +1,4 @@
-"""The same array with the other framework's order of axes: the bridge permutes weights, this finds activations'."""
+"""The same array with the other framework's order of axes: activations, as weights go over the bridge."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any

@@ -9,6 +9,7 @@ import copy
 import dataclasses
 import itertools
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -75,7 +76,8 @@ def diagnose(
       seed, steps: as in the proof.
     """
     found = []
-    with precise():
+    with precise(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's, of loops that nobody would write
         for fault in location.faults:
             candidates = list(_candidates(fault, subject, reference, port, seed, steps))
             ranked = sorted(
@@ -125,7 +127,11 @@ def _weights_of_layer(fault: Fault, subject: Subject) -> Iterator[Candidate]:
     mine = subject.bridge.to_torch(subject.flax.variables())
     prefix = f"{fault.place}." if fault.place else ""
     for name in mine:
-        if name.startswith(prefix) and "." not in name.removeprefix(prefix) and relative(mine[name], theirs[name]) > 1e-12:
+        if (
+            name.startswith(prefix)
+            and "." not in name.removeprefix(prefix)
+            and relative(mine[name], theirs[name]) > 1e-12
+        ):
             yield from explain_weight(name, mine[name], theirs)
 
 
@@ -144,10 +150,19 @@ def explain_weight(name: str, mine: np.ndarray, theirs: Mapping[str, np.ndarray]
                 fix = f"reorder the columns of {name}: torch flattens (C, H, W), the port another order"
                 yield Explanation("flatten order", fix), left(image.transpose(0, *order).reshape(own.shape))
                 back = own.reshape(own.shape[0], *(shape[axis - 1] for axis in order))
-                yield Explanation("flatten order", fix), left(back.transpose(0, *(1 + i for i in np.argsort(np.array(order) - 1))).reshape(own.shape))
+                yield (
+                    Explanation("flatten order", fix),
+                    left(back.transpose(0, *(1 + i for i in np.argsort(np.array(order) - 1))).reshape(own.shape)),
+                )
     if own.ndim == 4:
-        yield Explanation("mirrored kernel", f"do not flip {name}: both compute correlations"), left(own[:, :, ::-1, ::-1])
-        yield Explanation("kernel height and width", f"permute {name} to (H, W, in, out)"), left(own.swapaxes(2, 3))
+        yield (
+            Explanation("mirrored kernel", f"do not flip {name}: both compute correlations"),
+            left(own[:, :, ::-1, ::-1]),
+        )
+        yield (
+            Explanation("kernel height and width", f"permute {name} to (H, W, in, out)"),
+            left(own.swapaxes(2, 3)),
+        )
         yield Explanation("transposed weight", f"exchange the channels of {name}"), left(own.swapaxes(0, 1))
     for count, names in ((4, "i, f, g, o"), (3, "r, z, n or q, k, v")):
         if own.shape[0] % count == 0 and own.shape[0] > count:
@@ -188,7 +203,12 @@ def _images(size: int) -> Iterator[tuple[int, int, int]]:
             found.append((size // (side * side), side, side))
     for height in range(2, min(size, 33)):
         for width in range(2, min(size // height, 33) + 1):
-            if size % (height * width) == 0 and height != width and len(found) < 40 and size // (height * width) > 1:
+            if (
+                size % (height * width) == 0
+                and height != width
+                and len(found) < 40
+                and size // (height * width) > 1
+            ):
                 found.append((size // (height * width), height, width))
     yield from found
 
@@ -216,7 +236,7 @@ class _Scene:
                 made = variant(*copy.deepcopy(self.args), **copy.deepcopy(self.kwargs))
         except Exception:  # a variant that this layer cannot take explains nothing
             return math.inf
-        return error(self.made, [x.double().numpy() for x in outputs(made).values() if x.is_floating_point()])
+        return error(self.made, _numbers(made))
 
 
 def _scene(fault: Fault, subject: Subject, seed: int) -> _Scene | None:
@@ -249,6 +269,10 @@ def _detached(values: Any) -> Any:
     return values
 
 
+def _numbers(made: Any) -> list[np.ndarray]:
+    return [x.detach().double().numpy() for x in outputs(made).values() if x.is_floating_point()]
+
+
 def _layer(fault: Fault, subject: Subject, seed: int) -> Iterator[Candidate]:
     scene = _scene(fault, subject, seed)
     if scene is None:
@@ -256,8 +280,9 @@ def _layer(fault: Fault, subject: Subject, seed: int) -> Iterator[Candidate]:
     name = fault.place or "the model"
     for explanation, variant in variants(scene.module, name):
         yield explanation, scene.left(variant)
-    plain = [x.double().numpy() for x in outputs(scene.module(*scene.args, **scene.kwargs)).values() if x.is_floating_point()]
-    yield from precision(name, scene.made, plain)
+    with torch.no_grad(), masks.in_torch(seed, 0):
+        plain = copy.deepcopy(scene.module)(*scene.args, **scene.kwargs)
+    yield from precision(name, scene.made, _numbers(plain))
     for explanation, mode in functions(name):
         with mode:
             yield explanation, scene.left(copy.deepcopy(scene.module))
@@ -265,11 +290,18 @@ def _layer(fault: Fault, subject: Subject, seed: int) -> Iterator[Candidate]:
 
 def precision(name: str, made: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> Iterator[Candidate]:
     """Whether what a port makes has no more digits than a smaller type holds."""
-    for kind, title in (("bfloat16", "bfloat16 layer"), ("float16", "float16 layer"), ("float32", "float32 layer")):
+    for kind, title in (
+        ("bfloat16", "bfloat16 layer"),
+        ("float16", "float16 layer"),
+        ("float32", "float32 layer"),
+    ):
         dtype = getattr(torch, kind)
         kept = all(np.array_equal(torch.tensor(x).to(dtype).double().numpy(), x) for x in made)
         near = error(made, theirs) < 20 * torch.finfo(dtype).eps
-        yield Explanation(title, f"{name} rounds to {kind}: let it compute in the type of its input"), 0.0 if kept and near else math.inf
+        yield (
+            Explanation(title, f"{name} rounds to {kind}: let it compute in the type of its input"),
+            0.0 if kept and near else math.inf,
+        )
         if kept:
             return
 
@@ -287,10 +319,16 @@ def variants(module: torch.nn.Module, name: str) -> Iterator[tuple[Explanation, 
         own = module.eps or torch.finfo(torch.float64).eps
         for eps in (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-12, 0.0):
             if eps != own:
-                yield Explanation("norm eps", f"{name}: set epsilon={own:g}, the port has {eps:g}"), changed(eps=eps)
+                yield (
+                    Explanation("norm eps", f"{name}: set epsilon={own:g}, the port has {eps:g}"),
+                    changed(eps=eps),
+                )
     if isinstance(module, torch.nn.modules.batchnorm._NormBase):
         title = "evaluation with batch statistics" if not module.training else "training with running statistics"
-        yield Explanation(title, f"{name}: use_running_average={not module.training}"), copy.deepcopy(module).train(not module.training)
+        yield (
+            Explanation(title, f"{name}: use_running_average={not module.training}"),
+            copy.deepcopy(module).train(not module.training),
+        )
     if isinstance(module, torch.nn.modules.conv._ConvNd):
         yield from _convolutions(module, name, changed)
     weight = getattr(module, "weight", None)
@@ -304,7 +342,10 @@ def variants(module: torch.nn.Module, name: str) -> Iterator[tuple[Explanation, 
         unscaled = "divide what is kept by 1 - rate"
         yield Explanation("dropout not scaled", f"{name}: {unscaled}"), lambda x: module(x) * (1 - module.p)
         yield Explanation("no dropout", f"{name}: drop in training"), lambda x: x
-    yield Explanation("layer applied twice", f"call {name} once"), lambda x, *a, **k: module(module(x, *a, **k), *a, **k)
+    yield (
+        Explanation("layer applied twice", f"call {name} once"),
+        lambda x, *a, **k: module(module(x, *a, **k), *a, **k),
+    )
     title = "missing norm" if hasattr(module, "eps") else "missing layer"
     yield Explanation(title, f"call {name}: the port returns its input"), lambda x, *_, **__: x
     for other, function in ACTIVATIONS.items():
@@ -331,7 +372,9 @@ ACTIVATIONS: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
 }
 
 
-def _convolutions(module: Any, name: str, changed: Callable[..., Any]) -> Iterator[tuple[Explanation, Callable[..., Any]]]:
+def _convolutions(
+    module: Any, name: str, changed: Callable[..., Any]
+) -> Iterator[tuple[Explanation, Callable[..., Any]]]:
     space = len(module.kernel_size)
     own = module.padding
     for padding in [*range(6), "same"]:
@@ -344,14 +387,20 @@ def _convolutions(module: Any, name: str, changed: Callable[..., Any]) -> Iterat
         for high in range(4):
             if low != high:
                 fix = f"{name}: pad by {own}, the port pads {low} before and {high} behind, as SAME does with a stride"
-                yield Explanation("asymmetric padding", fix), lambda x, lo=low, hi=high: plain(F.pad(x, (lo, hi) * space))
+                yield (
+                    Explanation("asymmetric padding", fix),
+                    lambda x, lo=low, hi=high: plain(F.pad(x, (lo, hi) * space)),
+                )
     for axis in range(2, 2 + space):
         for shift in (1, -1):
             fix = f"{name}: its input is shifted by {shift}: pad both sides alike"
             yield Explanation("asymmetric padding", fix), lambda x, a=axis, s=shift: module(torch.roll(x, s, a))
     for stride in (1, 2):
         if module.stride != (stride,) * space:
-            yield Explanation("stride", f"{name}: set strides={module.stride}, the port has {stride}"), changed(stride=(stride,) * space)
+            yield (
+                Explanation("stride", f"{name}: set strides={module.stride}, the port has {stride}"),
+                changed(stride=(stride,) * space),
+            )
     for dilation in (1, 2):
         if module.dilation != (dilation,) * space:
             fix = f"{name}: set kernel_dilation={module.dilation}, the port has {dilation}"
@@ -373,16 +422,24 @@ def _weighted(module: torch.nn.Module, name: str) -> Iterator[tuple[Explanation,
 
     weight = module.weight
     if weight.ndim == 2 and weight.shape[0] == weight.shape[1]:
-        yield Explanation("transposed weight", f"{name}: transpose the weight, torch keeps (out, in)"), given("weight", weight.T)
+        yield (
+            Explanation("transposed weight", f"{name}: transpose the weight, torch keeps (out, in)"),
+            given("weight", weight.T),
+        )
     if weight.ndim == 2 and isinstance(module, torch.nn.Linear):
         for shape in _images(weight.shape[1]):
             for order in ((1, 2, 0), (2, 0, 1), (0, 2, 1), (2, 1, 0), (1, 0, 2)):
-                image = weight.reshape(len(weight), *shape).permute(0, *(1 + i for i in order)).reshape(weight.shape)
+                image = (
+                    weight.reshape(len(weight), *shape).permute(0, *(1 + i for i in order)).reshape(weight.shape)
+                )
                 fix = f"{name}: flatten (C, H, W) as torch does, or reorder the weight's columns"
                 yield Explanation("flatten order", fix), given("weight", image)
     if weight.ndim == 4:
         yield Explanation("mirrored kernel", f"{name}: do not flip the kernel"), given("weight", weight.flip(2, 3))
-        yield Explanation("kernel height and width", f"{name}: exchange height and width"), given("weight", weight.transpose(2, 3))
+        yield (
+            Explanation("kernel height and width", f"{name}: exchange height and width"),
+            given("weight", weight.transpose(2, 3)),
+        )
     if getattr(module, "bias", None) is not None:
         zero = copy.deepcopy(module)
         zero.bias = torch.nn.Parameter(torch.zeros_like(module.bias))
@@ -423,13 +480,29 @@ class _Swap(TorchFunctionMode):
         return self.other(function, args, kwargs)
 
 
-UNARY = ("relu", "relu_", "gelu", "silu", "tanh", "sigmoid", "elu", "leaky_relu", "selu", "softplus", "relu6", "mish", "hardswish")
+UNARY = (
+    "relu",
+    "relu_",
+    "gelu",
+    "silu",
+    "tanh",
+    "sigmoid",
+    "elu",
+    "leaky_relu",
+    "selu",
+    "softplus",
+    "relu6",
+    "mish",
+    "hardswish",
+)
 
 
 def functions(place: str) -> Iterator[tuple[Explanation, _Swap]]:
     """What a port may have made of a function that torch's ``forward`` calls."""
 
-    def one(name: str, fix: str, names: Sequence[str], other: Callable[..., Any]) -> Iterator[tuple[Explanation, _Swap]]:
+    def one(
+        name: str, fix: str, names: Sequence[str], other: Callable[..., Any]
+    ) -> Iterator[tuple[Explanation, _Swap]]:
         for which in (0, 1, 2, None):
             yield Explanation(name, f"{fix} (in front of {place})"), _Swap(names, other, which)
 
@@ -437,43 +510,129 @@ def functions(place: str) -> Iterator[tuple[Explanation, _Swap]]:
         return lambda f, a, k: f(*a, **{**k, **more})
 
     yield from one("gelu form", "torch's gelu is exact: approximate=False", ("gelu",), option(approximate="tanh"))
-    yield from one("gelu form", "torch's gelu is the approximation: approximate=True", ("gelu",), option(approximate="none"))
+    yield from one(
+        "gelu form", "torch's gelu is the approximation: approximate=True", ("gelu",), option(approximate="none")
+    )
     yield from one("missing activation", "apply the activation", UNARY, lambda f, a, k: a[0])
     for title, activation in ACTIVATIONS.items():
         name = "leaky activation" if title.startswith("leaky") else "other activation"
         yield from one(name, f"the port computes {title}", UNARY, lambda f, a, k, g=activation: g(a[0]))
     for axis in (-1, -2, -3, 1):
-        yield from one("softmax axis", f"softmax over torch's axis; the port's is {axis}", ("softmax",), lambda f, a, k, x=axis: torch.softmax(a[0], x))
-    yield from one("attention scale", "divide the query by the root of the head's size", ("scaled_dot_product_attention",), lambda f, a, k: f(*a, **{**k, "scale": 1.0}))
-    yield from one("attention scale", "scale once", ("scaled_dot_product_attention",), lambda f, a, k: f(*a, **{**k, "scale": 1 / a[0].shape[-1]}))
-    yield from one("attention mask polarity", "Flax's mask is True where torch's float mask is 0: invert it", ("scaled_dot_product_attention",), _inverted)
+        yield from one(
+            "softmax axis",
+            f"softmax over torch's axis; the port's is {axis}",
+            ("softmax",),
+            lambda f, a, k, x=axis: torch.softmax(a[0], x),
+        )
+    yield from one(
+        "attention scale",
+        "divide the query by the root of the head's size",
+        ("scaled_dot_product_attention",),
+        lambda f, a, k: f(*a, **{**k, "scale": 1.0}),
+    )
+    yield from one(
+        "attention scale",
+        "scale once",
+        ("scaled_dot_product_attention",),
+        lambda f, a, k: f(*a, **{**k, "scale": 1 / a[0].shape[-1]}),
+    )
+    yield from one(
+        "attention mask polarity",
+        "Flax's mask is True where torch's float mask is 0: invert it",
+        ("scaled_dot_product_attention",),
+        _inverted,
+    )
     yield from one("attention mask", "give the mask", ("scaled_dot_product_attention",), _unmasked)
-    yield from one("attention mask polarity", "invert the mask", ("masked_fill", "masked_fill_"), lambda f, a, k: f(a[0], ~a[1], *a[2:], **k))
+    yield from one(
+        "attention mask polarity",
+        "invert the mask",
+        ("masked_fill", "masked_fill_"),
+        lambda f, a, k: f(a[0], ~a[1], *a[2:], **k),
+    )
     yield from one("attention mask", "give the mask", ("masked_fill", "masked_fill_"), lambda f, a, k: a[0])
     pools = ("max_pool2d", "boolean_dispatch", "_max_pool2d", "max_pool1d")
     yield from one("pooling", "torch takes the maximum", pools, _averaged)
     yield from one("pooling", "torch takes the average", ("avg_pool2d",), lambda f, a, k: F.max_pool2d(*a[:2]))
     for shift in (1, 2):
-        yield from one("pooling stride", "the stride is the size of the window", (*pools, "avg_pool2d"), lambda f, a, k, s=shift: f(*a[:2], **{**k, "stride": s}))
+        yield from one(
+            "pooling stride",
+            "the stride is the size of the window",
+            (*pools, "avg_pool2d"),
+            lambda f, a, k, s=shift: f(*a[:2], **{**k, "stride": s}),
+        )
     orders = ((0, 2, 3, 1), (0, 1, 3, 2), (0, 3, 2, 1), (0, 3, 1, 2))
     for order in orders:
-        yield from one("flatten order", "flatten (C, H, W), as torch does", ("flatten", "reshape", "view"), lambda f, a, k, o=order: f(a[0].permute(o).contiguous(), *a[1:], **k) if a[0].ndim == 4 else f(*a, **k))
+        yield from one(
+            "flatten order",
+            "flatten (C, H, W), as torch does",
+            ("flatten", "reshape", "view"),
+            lambda f, a, k, o=order: (
+                f(a[0].permute(o).contiguous(), *a[1:], **k) if a[0].ndim == 4 else f(*a, **k)
+            ),
+        )
     add = ("add", "__add__", "add_", "__iadd__", "__radd__")
-    yield from one("missing residual", "add what goes around the layer", add, lambda f, a, k: a[1] if isinstance(a[1], torch.Tensor) else a[0])
+    yield from one(
+        "missing residual",
+        "add what goes around the layer",
+        add,
+        lambda f, a, k: a[1] if isinstance(a[1], torch.Tensor) else a[0],
+    )
     yield from one("missing residual", "add what comes out of the layer", add, lambda f, a, k: a[0])
     yield from one("doubled term", "add it once", add, lambda f, a, k: a[0] + 2 * a[1])
     mul = ("mul", "__mul__", "__rmul__", "mul_", "div", "__truediv__", "div_")
     yield from one("missing scale", "apply the factor", mul, lambda f, a, k: a[0])
-    yield from one("inverted scale", "multiply where torch does, divide where it does", mul, lambda f, a, k: a[0] / a[1] if "mul" in f.__name__ else a[0] * a[1])
-    yield from one("concatenation order", "concatenate in torch's order", ("cat", "concat"), lambda f, a, k: f(list(a[0])[::-1], *a[1:], **k))
+    yield from one(
+        "inverted scale",
+        "multiply where torch does, divide where it does",
+        mul,
+        lambda f, a, k: a[0] / a[1] if "mul" in f.__name__ else a[0] * a[1],
+    )
+    yield from one(
+        "concatenation order",
+        "concatenate in torch's order",
+        ("cat", "concat"),
+        lambda f, a, k: f(list(a[0])[::-1], *a[1:], **k),
+    )
     for names, title in ((("mean",), "sum for mean"),):
         yield from one(title, "take the mean", names, lambda f, a, k: torch.sum(*a, **k))
-    yield from one("missing transpose", "transpose as torch does", ("transpose", "permute", "swapaxes", "T"), lambda f, a, k: a[0])
-    yield from one("causal mask", "mask the future", ("scaled_dot_product_attention",), lambda f, a, k: f(*a, **{**k, "is_causal": not k.get("is_causal", False)}))
-    yield from one("dropout rate", "the port keeps with the probability that torch drops with", ("dropout",), lambda f, a, k: f(a[0], 1 - (a[1] if len(a) > 1 else k.get("p", 0.5)), *a[2:], **{n: v for n, v in k.items() if n != "p"}))
-    yield from one("resize", "torch: align_corners=False, antialias=False", ("interpolate",), lambda f, a, k: f(*a, **{**k, "antialias": True}))
-    yield from one("resize", "torch's nearest is not jax's", ("interpolate",), lambda f, a, k: f(*a, **{**k, "mode": "nearest-exact"}))
-    yield from one("norm eps", "eps of the norm", ("layer_norm", "rms_norm", "group_norm"), lambda f, a, k: f(*a[:4], **{**{n: v for n, v in k.items() if n != "eps"}, "eps": 1e-6}))
+    yield from one(
+        "missing transpose",
+        "transpose as torch does",
+        ("transpose", "permute", "swapaxes", "T"),
+        lambda f, a, k: a[0],
+    )
+    yield from one(
+        "causal mask",
+        "mask the future",
+        ("scaled_dot_product_attention",),
+        lambda f, a, k: f(*a, **{**k, "is_causal": not k.get("is_causal", False)}),
+    )
+    yield from one(
+        "dropout rate",
+        "the port keeps with the probability that torch drops with",
+        ("dropout",),
+        lambda f, a, k: f(
+            a[0], 1 - (a[1] if len(a) > 1 else k.get("p", 0.5)), *a[2:], **{n: v for n, v in k.items() if n != "p"}
+        ),
+    )
+    yield from one(
+        "resize",
+        "torch: align_corners=False, antialias=False",
+        ("interpolate",),
+        lambda f, a, k: f(*a, **{**k, "antialias": True}),
+    )
+    yield from one(
+        "resize",
+        "torch's nearest is not jax's",
+        ("interpolate",),
+        lambda f, a, k: f(*a, **{**k, "mode": "nearest-exact"}),
+    )
+    yield from one(
+        "norm eps",
+        "eps of the norm",
+        ("layer_norm", "rms_norm", "group_norm"),
+        lambda f, a, k: f(*a[:4], **{**{n: v for n, v in k.items() if n != "eps"}, "eps": 1e-6}),
+    )
 
 
 def _inverted(function: Any, args: Any, kwargs: Any) -> Any:
@@ -523,10 +682,13 @@ def _values(fault: Fault, plain: Sequence[np.ndarray]) -> Iterator[Candidate]:
     if mine.shape != theirs.shape:
         return
     factor = float(np.vdot(mine, theirs) / np.vdot(theirs, theirs)) if theirs.any() else math.nan
-    title = "input scale" if not fault.first else "input scale"
+    title = "input scale"
     yield Explanation(title, f"what reaches {name} is {factor:.6g} times torch's"), relative(mine, factor * theirs)
     if theirs.ndim == 4:
-        yield Explanation("input height and width", "exchange height and width"), relative(mine, theirs.swapaxes(2, 3)) if theirs.shape[2] == theirs.shape[3] else math.inf
+        yield (
+            Explanation("input height and width", "exchange height and width"),
+            relative(mine, theirs.swapaxes(2, 3)) if theirs.shape[2] == theirs.shape[3] else math.inf,
+        )
         yield Explanation("input channels", "reverse the order of channels"), relative(mine, theirs[:, ::-1])
         for axis in (2, 3):
             yield Explanation("input mirrored", "do not mirror the images"), relative(mine, np.flip(theirs, axis))
@@ -558,7 +720,7 @@ def _segment(fault: Fault, subject: Subject, seed: int, swap: _Swap | None) -> l
 
     def keep(values: Any) -> None:
         if not seen and passed == fault.before:
-            seen.append([x.detach().double().numpy().copy() for x in outputs(values).values() if x.is_floating_point()])
+            seen.append([x.copy() for x in _numbers(values)])
             update()
 
     target = modules[fault.place]
@@ -608,13 +770,25 @@ def _buffers(fault: Fault, subject: Subject, port: Recording, seed: int) -> Iter
             found = moved(lambda module, value=value: setattr(module, "momentum", value))
             yield Explanation(name, fix), relative(mine, found)
             if statistic == "running_var":
-                yield Explanation(name, fix), min(relative(mine, (found + value * before) * s - value * before) for s in _biases(subject, owner, seed))
+                yield (
+                    Explanation(name, fix),
+                    min(
+                        relative(mine, (found + value * before) * s - value * before)
+                        for s in _biases(subject, owner, seed)
+                    ),
+                )
         if statistic == "running_var":
             plain = moved(lambda _: None)
             fix = f"{owner}: torch multiplies the variance it keeps by n/(n-1); use jaxdl.nn.norm.BatchNorm"
             for scale in _biases(subject, owner, seed):
-                yield Explanation("biased running variance", fix), relative(mine, (plain + momentum * before) * scale - momentum * before)
-    yield Explanation("training with running statistics", f"{owner}: statistics do not move in training"), 0.0 if not mine.any() else math.inf
+                yield (
+                    Explanation("biased running variance", fix),
+                    relative(mine, (plain + momentum * before) * scale - momentum * before),
+                )
+    yield (
+        Explanation("training with running statistics", f"{owner}: statistics do not move in training"),
+        0.0 if not mine.any() else math.inf,
+    )
 
 
 def _biases(subject: Subject, owner: str, seed: int) -> list[float]:
@@ -640,14 +814,22 @@ def _loss(subject: Subject, port: Recording, seed: int) -> Iterator[Candidate]:
         other = dataclasses.replace(pair, loss=(loss, pair.loss[1]))
         side = TorchSide(other, subject.module, subject.weights, hold=subject.bridge.held)
         try:
-            found = side._differentiate(seed, {"skipped": {}})
+            found: dict[str, np.ndarray] = {}
+            side._differentiate(seed, {"skipped": {}}, found)
         except Exception:  # this loss cannot be computed in that way
             continue
         merged = subject.bridge.merged(
-            {name.split("/", 1)[1]: v for name, v in found.items() if name.startswith("parameter_gradients/")}, "gradient"
+            {name.split("/", 1)[1]: v for name, v in found.items() if name.startswith("parameter_gradients/")},
+            "gradient",
         )
-        gradients = _stacked(merged), _stacked({name: port.tensors[f"parameter_gradients/{name}"] for name in merged})
-        yield explanation, max(relative(port.tensors["loss/loss"], found["loss/loss"]), relative(gradients[1], gradients[0]))
+        gradients = (
+            _stacked(merged),
+            _stacked({name: port.tensors[f"parameter_gradients/{name}"] for name in merged}),
+        )
+        yield (
+            explanation,
+            max(relative(port.tensors["loss/loss"], found["loss/loss"]), relative(gradients[1], gradients[0])),
+        )
 
 
 def losses(loss: Callable[..., torch.Tensor]) -> Iterator[tuple[Explanation, Callable[..., torch.Tensor]]]:
@@ -670,16 +852,34 @@ def losses(loss: Callable[..., torch.Tensor]) -> Iterator[tuple[Explanation, Cal
     for value in (0.0, 0.1, 0.05, 0.2):
         fix = f"label smoothing: the port's is {value:g}"
         yield Explanation("label smoothing", fix), options(label_smoothing=value)
-    yield Explanation("class weights", "weigh the classes, and divide by the sum of the weights"), options(weight=None)
-    yield Explanation("ignored labels", "leave out the labels of ignore_index, in the mean as well"), options(ignore_index=-1000)
-    yield Explanation("softmax twice", "give the loss logits: it takes the softmax itself"), lambda made, *t: loss(torch.softmax(made, -1), *t)
-    yield Explanation("softmax twice", "give the loss logits"), lambda made, *t: loss(torch.log_softmax(made, -1), *t)
+    yield (
+        Explanation("class weights", "weigh the classes, and divide by the sum of the weights"),
+        options(weight=None),
+    )
+    yield (
+        Explanation("ignored labels", "leave out the labels of ignore_index, in the mean as well"),
+        options(ignore_index=-1000),
+    )
+    yield (
+        Explanation("softmax twice", "give the loss logits: it takes the softmax itself"),
+        lambda made, *t: loss(torch.softmax(made, -1), *t),
+    )
+    yield (
+        Explanation("softmax twice", "give the loss logits"),
+        lambda made, *t: loss(torch.log_softmax(made, -1), *t),
+    )
     for shift in (1, -1):
-        yield Explanation("labels shifted", "labels start at 0"), lambda made, *t, s=shift: loss(made, (t[0] + s) % made.shape[-1], *t[1:])
+        yield (
+            Explanation("labels shifted", "labels start at 0"),
+            lambda made, *t, s=shift: loss(made, (t[0] + s) % made.shape[-1], *t[1:]),
+        )
     for factor in (0.5, 2.0, 1 / math.log(2), -1.0):
         title = f"the port's loss is {factor:g} times torch's"
         yield Explanation("loss scaled", title), lambda made, *t, f=factor: loss(made, *t) * f
-    yield Explanation("loss scaled", "divide by the classes once"), lambda made, *t: loss(made, *t) / made.shape[-1]
+    yield (
+        Explanation("loss scaled", "divide by the classes once"),
+        lambda made, *t: loss(made, *t) / made.shape[-1],
+    )
 
 
 def _stacked(values: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -700,13 +900,18 @@ def _backward(fault: Fault, port: Recording, reference: Recording) -> Iterator[C
     yield Explanation("stopped gradient", fix), 0.0 if not mine.any() else math.inf
     if theirs.any():
         factor = float(np.vdot(mine, theirs) / np.vdot(theirs, theirs))
-        yield Explanation("scaled gradient", f"the gradient behind {fault.place} is {factor:.6g} times torch's"), relative(mine, factor * theirs)
+        yield (
+            Explanation("scaled gradient", f"the gradient behind {fault.place} is {factor:.6g} times torch's"),
+            relative(mine, factor * theirs),
+        )
 
 
 # ---- optimizer and schedule
 
 
-def _optimizer(subject: Subject, reference: Recording, port: Recording, seed: int, steps: int) -> Iterator[Candidate]:
+def _optimizer(
+    subject: Subject, reference: Recording, port: Recording, seed: int, steps: int
+) -> Iterator[Candidate]:
     """Training with another optimizer, loop or schedule; judged by the changes of all parameters in every update."""
     pair = subject.pair
     yield from _updates(subject, reference, port)
@@ -714,18 +919,23 @@ def _optimizer(subject: Subject, reference: Recording, port: Recording, seed: in
         other = dataclasses.replace(pair, **changes)
         side = TorchSide(other, subject.module, subject.weights, hold=subject.bridge.held)
         try:
-            found = side._train(seed, steps, {"skipped": {}})
+            found = side.changes(seed=seed, steps=steps)
         except Exception:  # this optimizer has no such setting
             continue
         yield explanation, _distance(subject, found, port)
 
 
 def _distance(subject: Subject, found: Mapping[str, np.ndarray], port: Recording) -> float:
+    """The largest error of all parameters' changes together, over the updates."""
     worst = 0.0
-    for phase in {name.rsplit("/", 1)[0] for name in found if name.startswith("updates/") and name.count("/") == 2}:
-        own = {name.rsplit("/", 1)[1]: value for name, value in found.items() if name.startswith(f"{phase}/")}
+    for step in {name.split("/", 1)[0] for name in found}:
+        own = {name.split("/", 1)[1]: value for name, value in found.items() if name.startswith(f"{step}/")}
         merged = subject.bridge.merged(own)
-        mine = {name: port.tensors[f"{phase}/{name}"] for name in merged if f"{phase}/{name}" in port.tensors}
+        mine = {
+            name: port.tensors[f"updates/{step}/{name}"]
+            for name in merged
+            if f"updates/{step}/{name}" in port.tensors
+        }
         worst = max(worst, relative(_stacked(mine), _stacked({name: merged[name] for name in mine})))
     return worst
 
@@ -734,16 +944,30 @@ def _updates(subject: Subject, reference: Recording, port: Recording) -> Iterato
     """What can be seen in the first update alone."""
     first = {leaf: reference.tensors[key] for leaf, key in reference.phase("first_update").items()}
     theirs = subject.bridge.merged(first)
-    mine = {name: port.tensors[f"first_update/{name}"] for name in theirs if f"first_update/{name}" in port.tensors}
+    mine = {
+        name: port.tensors[f"first_update/{name}"] for name in theirs if f"first_update/{name}" in port.tensors
+    }
     moved = [name for name in mine if theirs[name].any()]
     still = [name for name in moved if not mine[name].any()]
     yield Explanation("no update", "apply the updates"), 0.0 if moved and len(still) == len(moved) else math.inf
+    factor = _factor(_stacked(mine), _stacked({name: theirs[name] for name in mine}))
+    title = "sign of the update" if abs(factor + 1) < EXPLAINED else "learning rate"
+    left = relative(_stacked(mine), factor * _stacked({name: theirs[name] for name in mine}))
+    differs = abs(factor - 1) > EXPLAINED
+    yield Explanation(title, f"the port's updates are {factor:.6g} times torch's"), left if differs else math.inf
     rest = all(relative(mine[name], theirs[name]) < EXPLAINED for name in moved if name not in still)
     fix = f"update {', '.join(still)} as well"
     yield Explanation("frozen layer", fix), 0.0 if 0 < len(still) < len(moved) and rest else math.inf
 
 
-def optimizers(pair: Any, rates: Sequence[Sequence[float]], steps: int) -> Iterator[tuple[Explanation, dict[str, Any]]]:
+def _factor(mine: np.ndarray, theirs: np.ndarray) -> float:
+    """The multiple of ``theirs`` that is nearest to ``mine``."""
+    return float(np.vdot(mine, theirs) / np.vdot(theirs, theirs)) if theirs.any() else math.nan
+
+
+def optimizers(
+    pair: Any, rates: Sequence[Sequence[float]], steps: int
+) -> Iterator[tuple[Explanation, dict[str, Any]]]:
     """What a port may have made of torch's optimizer, schedule and loop; each as fields of the pair."""
     make = pair.torch_optimizer
 
@@ -762,20 +986,35 @@ def optimizers(pair: Any, rates: Sequence[Sequence[float]], steps: int) -> Itera
     probe = make(copy.deepcopy(pair.torch_module()))
     own, kind = probe.param_groups[0], type(probe).__name__
     yield Explanation("accumulated gradients", "start every step from fresh gradients"), {"zero_grad": False}
-    yield Explanation("gradients not accumulated", "add gradients up, as the torch loop without zero_grad does"), {"zero_grad": True}
+    yield (
+        Explanation("gradients not accumulated", "add gradients up, as the torch loop without zero_grad does"),
+        {"zero_grad": True},
+    )
     for factor in (10.0, 0.1, 2.0, 0.5, 100.0, 0.01):
         fix = f"the port's learning rate is {factor:g} times torch's"
         yield Explanation("learning rate", fix), setting(lr=lambda g, f=factor: g["lr"] * f)
-    yield Explanation("sign of the update", "subtract the update"), setting(maximize=lambda g: not g.get("maximize", False))
+    yield (
+        Explanation("sign of the update", "subtract the update"),
+        setting(maximize=lambda g: not g.get("maximize", False)),
+    )
     if own.get("momentum"):
-        yield Explanation("no momentum", f"momentum={own['momentum']:g}"), setting(momentum=0.0, **({"nesterov": False} if "nesterov" in own else {}))
+        yield (
+            Explanation("no momentum", f"momentum={own['momentum']:g}"),
+            setting(momentum=0.0, **({"nesterov": False} if "nesterov" in own else {})),
+        )
     if "momentum" in own:
         for value in (0.9, 0.99, 0.95, 0.5):
             if value != own["momentum"]:
-                yield Explanation("momentum", f"momentum={own['momentum']:g}, the port's is {value:g}"), setting(momentum=value)
+                yield (
+                    Explanation("momentum", f"momentum={own['momentum']:g}, the port's is {value:g}"),
+                    setting(momentum=value),
+                )
     if "nesterov" in own:
         yield Explanation("Nesterov", f"nesterov={own['nesterov']}"), setting(nesterov=lambda g: not g["nesterov"])
-        yield Explanation("dampening", f"dampening={own['dampening']:g}"), setting(dampening=lambda g: g["momentum"])
+        yield (
+            Explanation("dampening", f"dampening={own['dampening']:g}"),
+            setting(dampening=lambda g: g["momentum"]),
+        )
         yield Explanation("dampening", f"dampening={own['dampening']:g}"), setting(dampening=0.0)
     if "weight_decay" in own:
         for value in (0.0, 1e-4, 1e-2, 5e-4, 1e-3, 0.1, 5e-5):
@@ -783,23 +1022,53 @@ def optimizers(pair: Any, rates: Sequence[Sequence[float]], steps: int) -> Itera
                 fix = f"weight_decay={own['weight_decay']:g}, the port's is {value:g}"
                 yield Explanation("weight decay default", fix), setting(weight_decay=value)
     if own.get("weight_decay"):
-        yield Explanation("decay mask", "torch decays biases and norms too"), {"torch_optimizer": _masked(make, True)}
-        yield Explanation("decay mask", "torch decays all in its groups"), {"torch_optimizer": _masked(make, False)}
-        yield Explanation("decay kind", "coupled (L2) against decoupled weight decay"), {"torch_optimizer": _other_decay(make, kind)}
+        yield (
+            Explanation("decay mask", "torch decays biases and norms too"),
+            {"torch_optimizer": _masked(make, True)},
+        )
+        yield (
+            Explanation("decay mask", "torch decays all in its groups"),
+            {"torch_optimizer": _masked(make, False)},
+        )
+        yield (
+            Explanation("decay kind", "coupled (L2) against decoupled weight decay"),
+            {"torch_optimizer": _other_decay(make, kind)},
+        )
     if "eps" in own:
         for value in (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-10, 1e-12, 1e-16, 0.0):
             if value != own["eps"]:
-                yield Explanation("optimizer eps", f"eps={own['eps']:g}, the port's is {value:g}"), setting(eps=value)
+                yield (
+                    Explanation("optimizer eps", f"eps={own['eps']:g}, the port's is {value:g}"),
+                    setting(eps=value),
+                )
     if "betas" in own:
         first, second = own["betas"]
-        for pair_of in ((first, 0.99), (first, 0.95), (first, 0.98), (first, 0.999), (0.9, 0.999), (0.5, second), (0.0, second), (second, first)):
+        for pair_of in (
+            (first, 0.99),
+            (first, 0.95),
+            (first, 0.98),
+            (first, 0.999),
+            (0.9, 0.999),
+            (0.5, second),
+            (0.0, second),
+            (second, first),
+        ):
             if pair_of != own["betas"]:
-                yield Explanation("betas", f"betas={own['betas']}, the port's are {pair_of}"), setting(betas=pair_of)
-        yield Explanation("no bias correction", "divide Adam's averages by 1 - beta^t"), {"torch_optimizer": _uncorrected(make)}
+                yield (
+                    Explanation("betas", f"betas={own['betas']}, the port's are {pair_of}"),
+                    setting(betas=pair_of),
+                )
+        yield (
+            Explanation("no bias correction", "divide Adam's averages by 1 - beta^t"),
+            {"torch_optimizer": _uncorrected(make)},
+        )
     if "alpha" in own:
         for value in (0.9, 0.99, 0.95, 0.999):
             if value != own["alpha"]:
-                yield Explanation("RMSprop decay", f"decay={own['alpha']:g}, the port's is {value:g}"), setting(alpha=value)
+                yield (
+                    Explanation("RMSprop decay", f"decay={own['alpha']:g}, the port's is {value:g}"),
+                    setting(alpha=value),
+                )
         yield Explanation("centered", f"centered={own['centered']}"), setting(centered=lambda g: not g["centered"])
     if "amsgrad" in own:
         yield Explanation("AMSGrad", f"amsgrad={own['amsgrad']}"), setting(amsgrad=lambda g: not g["amsgrad"])
@@ -814,10 +1083,19 @@ def optimizers(pair: Any, rates: Sequence[Sequence[float]], steps: int) -> Itera
     for factor in (0.5, 2.0, 1.0 / max(pair.accumulate, 1), float(pair.accumulate)):
         if factor != 1:
             scale = lambda m, f=factor: _scaled(m, f, pair.clip)  # noqa: E731
-            yield Explanation("gradient scale", f"the port's gradients are {factor:g} times torch's"), {"clip": scale}
+            yield (
+                Explanation("gradient scale", f"the port's gradients are {factor:g} times torch's"),
+                {"clip": scale},
+            )
     if rates and len({tuple(rate) for rate in rates}) > 1:
-        yield Explanation("schedule off by one", "the schedule is a step ahead: start it at step 0"), {"torch_scheduler": _shifted(pair.torch_scheduler, 1)}
-        yield Explanation("schedule off by one", "the schedule is a step late"), {"torch_scheduler": _shifted(pair.torch_scheduler, -1)}
+        yield (
+            Explanation("schedule off by one", "the schedule is a step ahead: start it at step 0"),
+            {"torch_scheduler": _shifted(pair.torch_scheduler, 1)},
+        )
+        yield (
+            Explanation("schedule off by one", "the schedule is a step late"),
+            {"torch_scheduler": _shifted(pair.torch_scheduler, -1)},
+        )
         yield Explanation("schedule not applied", "apply the schedule"), {"torch_scheduler": None}
     del steps
 
@@ -913,7 +1191,9 @@ def _uncorrected(make: Callable[[Any], Any]) -> Callable[[Any], Any]:
                         continue
                     state = self.state[p]
                     state.setdefault("exp_avg", torch.zeros_like(p)).mul_(b1).add_(p.grad, alpha=1 - b1)
-                    state.setdefault("exp_avg_sq", torch.zeros_like(p)).mul_(b2).addcmul_(p.grad, p.grad, value=1 - b2)
+                    state.setdefault("exp_avg_sq", torch.zeros_like(p)).mul_(b2).addcmul_(
+                        p.grad, p.grad, value=1 - b2
+                    )
                     p.sub_(group["lr"] * state["exp_avg"] / (state["exp_avg_sq"].sqrt() + group["eps"]))
 
     return lambda module: Uncorrected(make(module))

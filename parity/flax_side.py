@@ -1,8 +1,9 @@
 """The port's side: runs the Flax module through every phase and records what came out, under torch's names."""
 
 import contextlib
+import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import flax
@@ -31,20 +32,26 @@ FLAGS: Mapping[str, Callable[[bool], bool]] = {
 }
 
 
+# What a layer may pin; the state of a recurrent one starts in the type of its parameters.
+PINS = ("dtype", "param_dtype")
+
+
 class _Nnx:
     """A module of flax.nnx as pure functions of nested dicts."""
 
     def __init__(self, module: nnx.Module, dtype: Any, call: Callable[..., Any] | None) -> None:
+        self.defined = _defined(module)
         module = nnx.clone(module)
         for _, part in nnx.iter_modules(module):
-            own = getattr(part, "dtype", None)
-            if own is not None and jnp.issubdtype(own, jnp.floating):
-                part.dtype = dtype  # a layer that pins float32 would round everything behind it
+            for name in PINS:
+                if _pinned(part, name, dtype):
+                    setattr(part, name, dtype)
         self.call = call or _caller(type(module).__call__)
         self.graphdef, params, stats, rest = nnx.split(module, nnx.Param, _is_statistic, ...)
         self.params, self.stats = (_cast(nnx.to_pure_dict(part), dtype) for part in (params, stats))
         self.rest = nnx.to_pure_dict(rest)
-        self.module = module
+        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), nnx.state(module))
+        self.module = nnx.merge(self.graphdef, shapes)  # its weights would stay in memory beside `params`
 
     def merged(self, params: Any, stats: Any, train: bool) -> nnx.Module:
         """A module with these values, told whether it trains."""
@@ -65,9 +72,11 @@ class _Nnx:
     def leaves(self) -> list[FlaxLeaf]:
         """Parameters and statistics as the bridge sees them."""
         kinds = {path: module for path, module in nnx.iter_modules(self.module)}
+        place = {path: index for index, path in enumerate(self.defined)}
         found = []
         for variable_type, statistic in ((nnx.Param, False), (_is_statistic, True)):
-            for path, variable in nnx.to_flat_state(nnx.state(self.module, variable_type)):
+            flat = nnx.to_flat_state(nnx.state(self.module, variable_type))
+            for path, variable in sorted(flat, key=lambda item: place.get(tuple(map(str, item[0])), len(place))):
                 if not jnp.issubdtype(variable.dtype, jnp.floating):
                     continue  # a counter
                 owner = _owner(kinds, tuple(path))
@@ -76,7 +85,7 @@ class _Nnx:
                     FlaxLeaf(
                         tuple(map(str, path)),
                         tuple(variable.shape),
-                        type(owner).__name__,
+                        _kind(owner),
                         statistic,
                         layout,
                         bool(getattr(owner, "transpose_kernel", False)),
@@ -89,21 +98,23 @@ class _Linen:
     """A module of flax.linen as pure functions of nested dicts."""
 
     def __init__(
-        self, module: linen.Module, dtype: Any, call: Callable[..., Any] | None, inputs: Mapping[Any, Any]
+        self,
+        module: linen.Module,
+        dtype: Any,
+        call: Callable[..., Any] | None,
+        inputs: Mapping[Any, Any],
+        seed: int,
     ) -> None:
-        own = getattr(module, "dtype", None)
-        if own is not None and jnp.issubdtype(own, jnp.floating):
-            module = module.clone(dtype=dtype)
-        self.module, self.call = module, call
+        self.module, self.call, self.dtype = module, call, dtype
         self.flags = _flags(type(module).__call__)
         self.kinds: dict[tuple[str, ...], linen.Module] = {}
 
         def note(next_call: Any, args: Any, kwargs: Any, context: Any) -> Any:
-            self.kinds[tuple(context.module.path)] = context.module
-            return next_call(*args, **kwargs)
+            self.kinds.setdefault(tuple(context.module.path), context.module)
+            return self._unpinned(next_call, args, kwargs, context)
 
         positional, keywords = _split(inputs)
-        key = jax.random.key(0)
+        key = jax.random.key(seed)
         with linen.intercept_methods(note):
             variables = module.init(
                 {"params": key, "dropout": key}, *positional, **keywords, **self._flags(train=False)
@@ -123,13 +134,22 @@ class _Linen:
             given["method"] = lambda module, *args, **more: call(module, *args, **more, train=train, rngs=None)
         else:
             keywords |= self._flags(train)
-        with watched_linen(watch) if watch else contextlib.nullcontext():
+        with watched_linen(watch) if watch else contextlib.nullcontext(), linen.intercept_methods(self._unpinned):
             made = self.module.apply({"params": params, **stats}, *positional, **keywords, **given)
         return made if train else (made, stats)
+
+    def _unpinned(self, call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        held = [part for part in vars(context.module).values() if isinstance(part, linen.Module)]
+        for part in (context.module, *held):  # the cell of a recurrent layer is asked for its state before it is called
+            for name in PINS:
+                if part is not context.module.parent and _pinned(part, name, self.dtype):
+                    object.__setattr__(part, name, self.dtype)
+        return call(*args, **kwargs)
 
     def leaves(self) -> list[FlaxLeaf]:
         """Parameters and statistics as the bridge sees them; statistics carry no name of their collection."""
         found = []
+        place = {path: index for index, path in enumerate(self.kinds)}  # in the order in which they are called
         trees = [(self.params, False), *((part, True) for part in self.stats.values())]
         for part, statistic in trees:
             for path, value in jax.tree_util.tree_flatten_with_path(part)[0]:
@@ -139,9 +159,9 @@ class _Linen:
                 owner = _owner(self.kinds, names)
                 transposed = bool(getattr(owner, "transpose_kernel", False))
                 found.append(
-                    FlaxLeaf(names, tuple(value.shape), type(owner).__name__, statistic, None, transposed)
+                    FlaxLeaf(names, tuple(value.shape), _kind(owner), statistic, None, transposed)
                 )
-        return found
+        return sorted(found, key=lambda leaf: (leaf.statistic, place.get(_home(place, leaf.path), 0)))
 
     def _flags(self, train: bool) -> dict[str, bool]:
         return {name: FLAGS[name](train) for name in self.flags}
@@ -155,19 +175,25 @@ class FlaxSide:
       module: of the pair.
       example: inputs of a batch, as `Pair.batch` gives them.
       dtype: to compute in.
+      seed: of the initial variables of a linen module.
     """
 
-    def __init__(self, pair: Pair, module: Any, example: Mapping[Any, np.ndarray], *, dtype: Any = jnp.float64) -> None:
+    def __init__(
+        self, pair: Pair, module: Any, example: Mapping[Any, np.ndarray], *, dtype: Any = jnp.float64, seed: int = 0
+    ) -> None:
         self.pair, self.dtype = pair, dtype
         if isinstance(module, nnx.Module):
             self.model: Any = _Nnx(module, dtype, pair.flax_call and _given(pair.flax_call))
         elif isinstance(module, linen.Module):
-            self.model = _Linen(module, dtype, pair.flax_call, self.port_inputs(self.arrays(example)))
+            self.model = _Linen(module, dtype, pair.flax_call, self.port_inputs(self.arrays(example)), seed)
         else:
             raise PairError(f"expected a module of flax.nnx or flax.linen, got {type(module).__name__}")
         self.leaves: list[FlaxLeaf] = self.model.leaves()
         self.flattened: list[tuple[int, int, int]] = []  # of the bridge: images that torch flattens in another order
         self.dropout: list[dict[str, Any]] | None = None  # what a training step asks masks for, once known
+        # Orders of axes that shapes leave open, see `parity.probe`: of outputs, and of torch's dropout masks.
+        self.orders: dict[str, tuple[int, ...]] = {}
+        self.mask_orders: list[tuple[int, ...] | None] = []
 
     def arrays(self, inputs: Mapping[Any, np.ndarray]) -> dict[Any, Any]:
         """Inputs as JAX takes them: floats in the precision of the side."""
@@ -217,20 +243,30 @@ class FlaxSide:
         Raises:
           PairError: another number of arrays, or shapes that no order of axes makes equal.
         """
-        made = self.pair.outputs[1](made) if self.pair.outputs else made
-        arrays = jax.tree.leaves(made)
-        if len(arrays) != len(noted):
-            raise PairError(
-                f"torch returns {len(noted)} tensors ({', '.join(noted)}), the port {len(arrays)} arrays; "
-                "give outputs=(of_torch, of_flax)"
-            )
         found = {}
-        for (name, shape), array in zip(noted.items(), arrays, strict=True):
-            aligned = align(array, shape)
+        for name, array in self.named(made, noted).items():
+            known = self.orders.get(name)
+            aligned = align(array, noted[name]) if known is None else array.transpose(known)
             if aligned is None:
-                raise PairError(f"output {name}: torch's shape is {tuple(shape)}, the port's {array.shape}")
+                raise PairError(f"output {name}: torch's shape is {tuple(noted[name])}, the port's {array.shape}")
             found[name] = aligned
         return found
+
+    def named(self, made: Any, noted: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+        """What the port returned, with its own axes, by the names of torch's outputs: the same, or in their order.
+
+        Raises:
+          PairError: another number of arrays.
+        """
+        found = _named(self.pair.outputs[1](made) if self.pair.outputs else made)
+        if len(found) != len(noted):
+            raise PairError(
+                f"torch returns {len(noted)} tensors ({', '.join(noted)}), the port {len(found)} arrays; "
+                "give outputs=(of_torch, of_flax)"
+            )
+        if found.keys() == noted.keys():
+            return {name: found[name] for name in noted}
+        return dict(zip(noted, found.values(), strict=True))
 
     def forward(
         self,
@@ -270,13 +306,24 @@ class FlaxSide:
             for place, value in enumerate(found)
         )
 
-    def record(self, bridge: Bridge, noted: Mapping[str, Any], *, seed: int = 0, steps: int = 5) -> Recording:
+    def record(
+        self,
+        bridge: Bridge,
+        noted: Mapping[str, Any],
+        *,
+        seed: int = 0,
+        steps: int = 5,
+        into: MutableMapping[str, np.ndarray] | None = None,
+        portion: int | None = None,
+    ) -> Recording:
         """Every phase, in order, under torch's names.
 
         Args:
           bridge: carries names and layouts.
           noted: the facts of torch's recording.
           seed, steps: as there.
+          into: takes the tensors as they come; a dict by default.
+          portion: bytes of parameters whose gradients are in memory at once; None for all.
         """
         facts: dict[str, Any] = {
             "side": "flax",
@@ -297,37 +344,44 @@ class FlaxSide:
             facts["evaluation_dropout"] = calls
             return self.outputs(made, shapes)
 
-        tensors = {f"eval_forward/{name}": value for name, value in evaluate(params, stats, inputs).items()}
+        tensors: MutableMapping[str, np.ndarray] = {} if into is None else into
+        made = evaluate(params, stats, inputs)
+        tensors.update(arrays({f"eval_forward/{name}": value for name, value in made.items()}))
         draws = self.draws(seed, 0, params, stats, inputs, noted)
         facts["dropout"] = self.dropout
         floats = [key for key, value in inputs.items() if jnp.issubdtype(value.dtype, jnp.floating)]
 
         @jax.jit
-        def differentiate(params: Any, stats: Any, inputs: Any, targets: Any, draws: Any) -> Any:
-            def loss(params: Any, moving: Mapping[Any, Any]) -> Any:
-                made, after, _ = self.forward(params, stats, {**inputs, **moving}, True, draws)
+        def differentiate(chosen: Any, params: Any, stats: Any, inputs: Any, targets: Any, draws: Any) -> Any:
+            def loss(chosen: Mapping[str, Any], moving: Mapping[Any, Any]) -> Any:
+                whole = tree.map_named(lambda name, old: chosen.get(name, old), params)
+                made, after, _ = self.forward(whole, stats, {**inputs, **moving}, True, draws)
                 return self.objective(made, targets, seed, shapes), (self.outputs(made, shapes), after)
 
             moving = {key: inputs[key] for key in floats}
-            return jax.value_and_grad(loss, (0, 1), has_aux=True)(params, moving)
+            return jax.value_and_grad(loss, (0, 1), has_aux=True)(chosen, moving)
 
-        (loss, (made, after)), (grads, input_grads) = differentiate(params, stats, inputs, targets, draws)
-        tensors |= {f"train_forward/{name}": value for name, value in made.items()}
-        if self.pair.loss:
-            tensors["loss/loss"] = loss
-        tensors |= {f"input_gradients/{key}": value for key, value in input_grads.items()}
-        found = bridge.to_torch(arrays(tree.flatten(grads)), "gradient")
-        tensors |= {f"parameter_gradients/{name}": value for name, value in found.items()}
+        flat = tree.flatten(params)
+        for place, names in enumerate(_portions(bridge, flat, portion)):
+            chosen = {name: flat[name] for name in names}
+            value, grads = differentiate(chosen, params, stats, inputs, targets, draws)
+            loss, (made, after) = value
+            grads, input_grads = grads
+            if place == 0:
+                tensors.update(arrays({f"train_forward/{name}": value for name, value in made.items()}))
+                if self.pair.loss:
+                    tensors["loss/loss"] = arrays({"loss": loss})["loss"]
+                tensors.update(arrays({f"input_gradients/{key}": value for key, value in input_grads.items()}))
+            _deliver(bridge, grads, tensors)
         before = bridge.to_torch(arrays(self.flat_stats(stats)))
         moved = bridge.to_torch(arrays(self.flat_stats(after)))
-        tensors |= {f"buffers/{name}": moved[name] - before[name] for name in moved}
-        if self.pair.tx is None:
-            facts["skipped"] |= dict.fromkeys(
-                ("first_update", "optimizer_state", "updates", "resume"), "the pair has no tx"
-            )
+        tensors.update({f"buffers/{name}": moved[name] - before[name] for name in moved})
+        if self.pair.tx is None or not steps:
+            reason = "the pair has no tx" if self.pair.tx is None else "no updates were asked for"
+            facts["skipped"] |= dict.fromkeys(("first_update", "optimizer_state", "updates", "resume"), reason)
         else:
-            tensors |= self._train(bridge, noted, seed, steps, facts)
-        return Recording(arrays(tensors), facts)
+            tensors.update(arrays(self._train(bridge, noted, seed, steps, facts)))
+        return Recording(tensors, facts)
 
     def _train(
         self, bridge: Bridge, noted: Mapping[str, Any], seed: int, steps: int, facts: dict[str, Any]
@@ -394,7 +448,7 @@ class FlaxSide:
             self.dropout = calls
         shapes = [call["shape"] for call in self.dropout]
         theirs = [call["shape"] for call in noted["dropout"]]
-        found = masks.draws(seed, step, shapes, theirs, self.flattened)
+        found = masks.draws(seed, step, shapes, theirs, self.flattened, self.mask_orders)
         return [jnp.asarray(numbers) for numbers in found]
 
 
@@ -408,6 +462,7 @@ def watched_nnx(module: nnx.Module, watch: Callable[..., Any]) -> Iterator[None]
     stack: list[int] = []
 
     def wrapped(original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)  # its signature is asked for
         def call(self: Any, *args: Any, **kwargs: Any) -> Any:
             # A module built on the way, or a class that calls its parent's __call__.
             if id(self) not in paths or (stack and stack[-1] == id(self)):
@@ -447,6 +502,33 @@ def watched_linen(watch: Callable[..., Any]) -> Iterator[None]:
         yield
 
 
+def _portions(bridge: Bridge, params: Mapping[str, Any], size: int | None) -> list[list[str]]:
+    """The parameters that have a counterpart, in portions of at most so many bytes; parts of one torch tensor stay
+    together."""
+    together: dict[str, list[str]] = {}
+    for link in bridge.links:
+        if link.leaf.name in params:
+            together.setdefault(link.source.name, []).append(link.leaf.name)
+    portions: list[list[str]] = [[]]
+    room = size
+    for names in together.values():
+        needed = sum(params[name].nbytes for name in names)
+        if size is not None and room is not None and needed > room and portions[-1]:
+            portions.append([])
+            room = size
+        portions[-1] += names
+        room = None if room is None else room - needed
+    return portions
+
+
+def _deliver(bridge: Bridge, grads: dict[str, Any], tensors: MutableMapping[str, np.ndarray]) -> None:
+    """Records gradients tensor by tensor, and lets go of each."""
+    for names in _portions(bridge, grads, 0):
+        own = arrays({name: grads.pop(name) for name in names})
+        found = bridge.to_torch(own, "gradient")
+        tensors.update({f"parameter_gradients/{name}": value for name, value in found.items()})
+
+
 def slots(opt_state: Any, params: Any) -> dict[str, dict[str, Any]]:
     """What the optimizer keeps for each parameter: name of the slot -> parameter -> array."""
 
@@ -468,6 +550,42 @@ def slots(opt_state: Any, params: Any) -> dict[str, dict[str, Any]]:
 def projection(seed: int, place: int, shape: Any) -> np.ndarray:
     """As `parity.torch_side.projection`; torch need not be installed here."""
     return np.random.default_rng([seed, 5, place]).standard_normal(tuple(shape))
+
+
+@contextlib.contextmanager
+def precise() -> Iterator[None]:
+    """float64 on the CPU, with JAX's own rules of promotion, whatever is set outside."""
+    with (
+        jax.enable_x64(True),
+        jax.default_device(jax.local_devices(backend="cpu")[0]),
+        jax.default_matmul_precision("highest"),
+        jax.numpy_dtype_promotion("standard"),
+        jax.numpy_rank_promotion("allow"),
+    ):
+        yield
+
+
+def converted(values: Mapping[str, Any], side: FlaxSide) -> dict[str, np.ndarray]:
+    """What a user's own conversion made, by dotted path; all differences to the port at once."""
+    flat = jax.tree_util.tree_flatten_with_path(values)[0]
+    found = {".".join(str(getattr(entry, "key", entry)) for entry in path): np.asarray(value) for path, value in flat}
+    own = side.variables()
+    wanted = {leaf.name: own[leaf.name] for leaf in side.leaves}  # without counters, which need not be converted
+    collections = ("params.", "batch_stats.")
+    found = {
+        name if name in own else next((name.removeprefix(c) for c in collections if name.startswith(c)), name): value
+        for name, value in found.items()
+    }
+    problems = [f"{name} is missing" for name in wanted if name not in found]
+    problems += [f"{name} is not in the port" for name in found if name not in own]
+    problems += [
+        f"{name}: expected shape {wanted[name].shape}, got {value.shape}"
+        for name, value in found.items()
+        if name in wanted and wanted[name].shape != value.shape
+    ]
+    if problems:
+        raise PairError(f"the pair's own conversion of weights: {'; '.join(problems)}")
+    return {name: value for name, value in found.items() if name in wanted}
 
 
 def arrays(values: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -504,11 +622,41 @@ def exact_attention() -> Iterator[None]:
         yield
 
 
+def _named(values: Any) -> dict[str, Any]:
+    """The arrays in what a module returned by their place, as `parity.torch_side.outputs` names tensors."""
+    if hasattr(values, "shape") and hasattr(values, "dtype"):
+        return {"output": values}
+    if isinstance(values, Mapping):
+        items = list(values.items())
+    else:
+        parts = values if isinstance(values, tuple | list) else jax.tree.leaves(values)
+        items = list(enumerate(parts)) if len(parts) != 1 or parts[0] is not values else []
+    found = {}
+    for place, value in items:
+        inner = _named(value)
+        found |= {str(place) if name == "output" else f"{place}.{name}": array for name, array in inner.items()}
+    return found
+
+
 def _is_statistic(_: Any, variable: Any) -> bool:
     if not isinstance(variable, nnx.Variable) or isinstance(variable, nnx.Param | nnx.RngState | nnx.Cache):
         return False
     value = variable.get_value() if hasattr(variable, "get_value") else variable[...]
     return hasattr(value, "dtype") and not jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+
+
+def _pinned(module: Any, name: str, dtype: Any) -> bool:
+    """Whether a layer pins a type that would round everything behind it.
+
+    One that pins less than a float32 port has is what a comparison in float32 is for.
+    """
+    own = getattr(module, name, None)
+    try:
+        if own is None or not jnp.issubdtype(own, jnp.floating):
+            return False
+    except TypeError:
+        return False
+    return dtype == jnp.float64 or jnp.finfo(own).bits > jnp.finfo(dtype).bits
 
 
 def _cast(values: Any, dtype: Any) -> Any:
@@ -549,6 +697,37 @@ def _given(function: Callable[..., Any]) -> Callable[..., Any]:
         return function(module, *positional, **keywords, train=train, rngs=nnx.Rngs(0, dropout=0))
 
     return call
+
+
+def _defined(module: nnx.Module) -> list[tuple[str, ...]]:
+    """The paths of a module's variables in the order of definition; nnx itself sorts them by name."""
+    found: list[tuple[str, ...]] = []
+    seen: set[int] = set()
+
+    def visit(node: Any, path: tuple[str, ...]) -> None:
+        if isinstance(node, nnx.Variable):
+            found.append(path)
+        elif isinstance(node, nnx.Module | Mapping | list | tuple) and id(node) not in seen:
+            seen.add(id(node))
+            plain = isinstance(node, list | tuple)
+            parts = dict(enumerate(node)) if plain else vars(node) if isinstance(node, nnx.Module) else node
+            for name, part in parts.items():
+                visit(part, (*path, str(name)))
+
+    visit(module, ())
+    return found
+
+
+def _kind(owner: Any) -> str:
+    """The layer of Flax or jaxdl that a module is or is derived from; what somebody else wrote has a name of its own."""
+    own = type(owner)
+    base = next((cls for cls in own.__mro__ if cls.__module__.split(".")[0] in ("flax", "jaxdl")), own)
+    return f"own {own.__name__}" if base in (nnx.Module, nnx.Pytree, linen.Module, object) else base.__name__
+
+
+def _home(modules: Mapping[tuple[str, ...], Any], path: tuple[str, ...]) -> tuple[str, ...]:
+    """The longest of these paths that a variable's path begins with."""
+    return next((path[:end] for end in range(len(path) - 1, -1, -1) if path[:end] in modules), ())
 
 
 def _owner(modules: Mapping[tuple[Any, ...], Any], path: tuple[Any, ...]) -> Any:

@@ -182,7 +182,7 @@ class Link:
 class Bridge:
     """The table, and the way over it in both directions.
 
-    Where the port keeps one bias for torch's sum of two, the first of torch's stands for the sum and the others are
+    Where the port keeps one bias for torch's sum of two, the first of torch's stands for the sum and the other is
     zero and held still: this computes the same, and trains as the port does.
 
     Attributes:
@@ -204,7 +204,7 @@ class Bridge:
 
         Args:
           values: by dotted path; a torch array of which a part is not given is left out, and so is what is held.
-          meaning: as in `merged`; the same here, as a sum and the gradient of its terms are both the variable's own.
+          meaning: as in `merged`; the same here, a sum and the gradient of its terms are both the variable's own.
         """
         del meaning
         found: dict[str, np.ndarray] = {}
@@ -220,7 +220,7 @@ class Bridge:
         return found
 
     def state_dict(self, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """All that a torch state_dict holds of these Flax variables: with zeros for what is held, and tied keys."""
+        """All that a torch state_dict holds of these variables: with zeros for what is held, and tied keys."""
         found = self.to_torch(values)
         for link in self.links:
             for key in link.source.keys[1:]:
@@ -248,7 +248,7 @@ class Bridge:
 
     @property
     def held(self) -> frozenset[str]:
-        """torch parameters, or parts ``key[start:stop]`` of them, that must not move for training to be comparable."""
+        """torch parameters, or parts ``key[start:stop]`` of them, that must not move if training is compared."""
         first = {link.source.name for link in self.links}
         found = set()
         for source in [link.source for link in self.links]:
@@ -256,6 +256,12 @@ class Bridge:
                 place = source.place
                 found.add(key if key not in first or place is ... else f"{key}[{place.start}:{place.stop}]")
         return frozenset(found)
+
+    @property
+    def flattened(self) -> list[tuple[int, int, int]]:
+        """(H, W, C) of every image that the port flattens in another order than torch."""
+        layouts = [link.way.layout for link in self.links if link.way.layout]
+        return [layout.split[:3] for layout in layouts if layout.perm == (3, 2, 0, 1) and layout.joined == (1, 3)]  # pyright: ignore
 
     def lines(self) -> list[str]:
         """The table for people: what, where, how."""

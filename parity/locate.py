@@ -106,18 +106,25 @@ def locate(subject: Subject, judgement: Judgement, noted: Mapping[str, Any], *, 
         side = TorchSide(subject.pair, subject.module, subject.weights)
         for train in (False, True):
             forward = "train_forward" if train else "eval_forward"
-            ours, theirs = flax_calls(subject.flax, noted, seed=seed, train=train), torch_calls(side, seed=seed, train=train)
+            ours, theirs = (
+                flax_calls(subject.flax, noted, seed=seed, train=train),
+                torch_calls(side, seed=seed, train=train),
+            )
             matches = match(subject.bridge, theirs, ours)
             rows = _rows(matches)
             matched = {found.torch.path for found in matches}
             unmatched = tuple(dict.fromkeys(call.path for call in theirs if call.path not in matched))
             if forward in failed:
                 found = _forward(subject, noted, matches, seed, train)
-                faults += [fault for fault in found if (fault.kind, fault.place) not in {(f.kind, f.place) for f in faults}]
+                faults += [
+                    fault
+                    for fault in found
+                    if (fault.kind, fault.place) not in {(f.kind, f.place) for f in faults}
+                ]
         forward_ok = not failed & {"weights", "eval_forward", "train_forward"}
         if forward_ok and failed & {"loss", "input_gradients", "parameter_gradients"}:
             faults += _backward(matches, judgement, failed)
-    faults += _training(judgement, failed, subject.bridge, bool(faults))
+    faults += _training(judgement, failed, subject.bridge, bool(faults), rows)
     return Location(tuple(faults), tuple(rows), unmatched)
 
 
@@ -271,7 +278,9 @@ def _as_torch(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> tuple
     if len(theirs) != len(ours):
         return None
     found = [(mine, _order(mine, other)) for mine, other in zip(ours, theirs, strict=True)]
-    return None if any(order is None for _, order in found) else tuple(mine.transpose(order) for mine, order in found)
+    return (
+        None if any(order is None for _, order in found) else tuple(mine.transpose(order) for mine, order in found)
+    )
 
 
 def _as_port(theirs: Sequence[np.ndarray], ours: Sequence[np.ndarray]) -> tuple[np.ndarray, ...] | None:
@@ -306,30 +315,56 @@ def _backward(matches: Sequence[Match], judgement: Judgement, failed: set[str]) 
             detail = "the gradient that reaches its output is right, the one it passes to its input is not"
             faults.append(Fault("backward", theirs.path, ours.path, passes, detail, True))
     if not faults and "loss" in failed:
-        faults.append(Fault("loss", "", "", judgement.phase("loss").leaves[0].error, "the outputs are right, the loss is not", True))
+        faults.append(
+            Fault(
+                "loss",
+                "",
+                "",
+                judgement.phase("loss").leaves[0].error,
+                "the outputs are right, the loss is not",
+                True,
+            )
+        )
     if not faults:
         for name in ("parameter_gradients", "input_gradients"):
             for leaf in judgement.phase(name).leaves if name in failed else ():
                 if leaf.verdict is Verdict.FAIL:
                     place = leaf.name.rpartition(".")[0] if name == "parameter_gradients" else ""
-                    faults.append(Fault("backward", place, "", leaf.error, f"the gradient by {leaf.name} is wrong", True))
+                    faults.append(
+                        Fault("backward", place, "", leaf.error, f"the gradient by {leaf.name} is wrong", True)
+                    )
     return faults
 
 
-def _training(judgement: Judgement, failed: set[str], bridge: Bridge, known: bool) -> list[Fault]:
+def _training(
+    judgement: Judgement, failed: set[str], bridge: Bridge, known: bool, rows: Sequence[Row]
+) -> list[Fault]:
     faults = []
-    if "buffers" in failed and not failed & {"eval_forward", "train_forward"}:
+    if "buffers" in failed:
+        forward_ok = not failed & {"eval_forward", "train_forward"}
+        right = {row.place for row in rows if max(row.inputs, row.outputs) <= ONE_STEP}
         faults += [
-            Fault("buffers", leaf.name, _port(bridge, leaf.name), leaf.error, "the statistic moves differently in training", True)
+            Fault(
+                "buffers",
+                leaf.name,
+                _port(bridge, leaf.name),
+                leaf.error,
+                "the statistic moves differently in training",
+                True,
+            )
             for leaf in judgement.phase("buffers").leaves
-            if leaf.verdict is Verdict.FAIL
+            if leaf.verdict is Verdict.FAIL and (forward_ok or leaf.name.rpartition(".")[0] in right)
         ]
     if known or failed & {"loss", "input_gradients", "parameter_gradients"}:
         return faults
     for name, kind, detail in (
         ("first_update", "optimizer", "the gradients are right, the first update is not"),
         ("optimizer_state", "optimizer", "the first update is right, what the optimizer keeps is not"),
-        ("updates", "schedule", "the first update is right, a later one is not: schedule, momentum, or statistics"),
+        (
+            "updates",
+            "schedule",
+            "the first update is right, a later one is not: schedule, momentum, or statistics",
+        ),
         ("resume", "resume", "training is right, but not when it is resumed"),
     ):
         if name in failed:
@@ -341,7 +376,11 @@ def _training(judgement: Judgement, failed: set[str], bridge: Bridge, known: boo
 
 
 def _first(judgement: Judgement) -> str:
-    steps = [leaf.name.split("/")[0] for leaf in judgement.phase("updates").leaves if leaf.verdict is Verdict.FAIL and "/" in leaf.name]
+    steps = [
+        leaf.name.split("/")[0]
+        for leaf in judgement.phase("updates").leaves
+        if leaf.verdict is Verdict.FAIL and "/" in leaf.name
+    ]
     return f"update {min(map(int, steps))}" if steps else "the loss"
 
 

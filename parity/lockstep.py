@@ -73,7 +73,13 @@ class Lockstep:
 
 
 def lockstep(
-    pair: Pair, data_dir: Path | None, *, epochs: int = 10, batch_size: int = 64, seed: int = 0, examples: int | None = None
+    pair: Pair,
+    data_dir: Path | None,
+    *,
+    epochs: int = 10,
+    batch_size: int = 64,
+    seed: int = 0,
+    examples: int | None = None,
 ) -> Iterator[Lockstep]:
     """Trains both sides on MNIST, in float64 and then in float32.
 
@@ -179,7 +185,8 @@ def _port_run(subject: Subject, weights: Mapping[str, np.ndarray], data: _Data, 
         named = bridge.to_torch({name: np.asarray(v, np.float64) for name, v in tree.flatten(state[0]).items()})
         snapshots.append(_flat(named))
     right = sum(
-        int((np.asarray(predict(state[0], state[1], side.array(images(x)))) == y).sum()) for x, y in _thousands(data.test)
+        int((np.asarray(predict(state[0], state[1], side.array(images(x)))) == y).sum())
+        for x, y in _thousands(data.test)
     )
     return Run(np.asarray(losses), tuple(snapshots), right / len(data.test["label"]))
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from parity.align import align
+from parity.align import align, orders
 
 
 def draw(seed: int, step: int, call: int, shape: Sequence[int]) -> np.ndarray:
-    """Uniform numbers in [0, 1) for the ``call``-th dropout of a step; what lies below the rate's complement stays."""
+    """Uniform numbers in [0, 1) for a step's ``call``-th dropout; what lies below the rate's complement stays."""
     return np.random.default_rng([seed, step, 2, call]).random(tuple(shape))
 
 
@@ -21,8 +21,9 @@ def draws(
     wanted: Sequence[Sequence[int]],
     torch: Sequence[Sequence[int]],
     flattened: Sequence[tuple[int, int, int]] = (),
+    axes: Sequence[tuple[int, ...] | None] = (),
 ) -> list[np.ndarray]:
-    """The numbers for every dropout of a Flax step: those of torch's call of the same place, with Flax's axes.
+    """The numbers for every dropout of a Flax step: those of torch's call that it belongs to, with Flax's axes.
 
     Args:
       seed, step: as in torch's step.
@@ -30,18 +31,35 @@ def draws(
       torch: the shapes that torch's side asked for.
       flattened: (H, W, C) of images that the port flattens in this order and torch as (C, H, W); dropout behind it
         is taken to be the first of as many features.
+      axes: for each call the order of torch's axes, where it is known; see `parity.probe.settle_masks`.
     """
     found, images = [], list(flattened)
-    for call, shape in enumerate(wanted):
-        theirs = torch[call] if call < len(torch) else shape
-        numbers = draw(seed, step, call, theirs)
+    for call, (shape, place) in enumerate(zip(wanted, matched(wanted, torch), strict=True)):
+        if place is None:  # torch has no such call: numbers of its own
+            found.append(draw(seed, step, len(torch) + call, shape))
+            continue
+        theirs, order = torch[place], axes[call] if call < len(axes) else None
+        numbers = draw(seed, step, place, theirs)
         image = next((image for image in images if tuple(shape) == (shape[0], math.prod(image))), None)
         if image and tuple(theirs) == tuple(shape):
             images.remove(image)
             height, width, channels = image
             numbers = numbers.reshape(-1, channels, height, width).transpose(0, 2, 3, 1).reshape(shape)
-        aligned = align(numbers, shape)
-        found.append(draw(seed, step, call, shape) if aligned is None else aligned)
+        found.append(align(numbers, shape) if order is None else numbers.transpose(order))
+    return found
+
+
+def matched(wanted: Sequence[Sequence[int]], torch: Sequence[Sequence[int]]) -> list[int | None]:
+    """For each dropout of a Flax step torch's: the one in the same place, or the first of the shape that is free.
+
+    A port may compute two branches in another order.
+    """
+    fits = [[next(orders(theirs, shape), None) is not None for theirs in torch] for shape in wanted]
+    found = [call if call < len(torch) and fits[call][call] else None for call in range(len(wanted))]
+    for call, given in enumerate(found):
+        if given is None:
+            free = (place for place in range(len(torch)) if fits[call][place] and place not in found)
+            found[call] = next(free, None)
     return found
 
 
@@ -74,13 +92,21 @@ def in_torch(seed: int, step: int) -> Iterator[list[dict[str, Any]]]:
 
     attention = F.scaled_dot_product_attention
 
-    def attend(query: Any, key: Any, value: Any, attn_mask: Any = None, dropout_p: float = 0.0, *rest, **more) -> Any:
+    def attend(
+        query: Any, key: Any, value: Any, attn_mask: Any = None, dropout_p: float = 0.0, *rest: Any, **more: Any
+    ) -> Any:
         if dropout_p == 0:
             return attention(query, key, value, attn_mask, 0.0, *rest, **more)
         return _attention(query, key, value, attn_mask, dropout_p, dropout, *rest, **more)
 
     patches = [(F, "dropout", dropout), (torch, "dropout", dropout), (F, "scaled_dot_product_attention", attend)]
     patches += [(F, name, channels) for name in ("dropout1d", "dropout2d", "dropout3d")]
+    def bernoulli(x: Any, p: float = 0.5, **_: Any) -> Any:
+        mask = draw(seed, step, len(calls), x.shape) < p
+        calls.append({"shape": list(x.shape), "rate": float(1 - p)})
+        return x.copy_(torch.as_tensor(mask, device=x.device).to(x.dtype))
+
+    patches += [(torch.Tensor, "bernoulli_", bernoulli)]  # what drops whole branches (stochastic depth)
     with patched(patches):
         yield calls
 
@@ -97,7 +123,7 @@ def in_jax(numbers: Sequence[Any] | None) -> Iterator[list[dict[str, Any]]]:
 
     calls: list[dict[str, Any]] = []
 
-    def bernoulli(key: Any, p: Any = 0.5, shape: Any = None, **_: Any) -> Any:
+    def bernoulli(_key: Any, p: Any = 0.5, shape: Any = None, **_: Any) -> Any:
         shape = tuple(jnp.shape(p)) if shape is None else tuple(shape)
         rate = float(1 - p) if isinstance(p, float | int) else None
         calls.append({"shape": list(shape), "rate": rate})

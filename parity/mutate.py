@@ -7,6 +7,7 @@ its optax transformation or its inputs. `parity.diagnose` knows nothing of this 
 import contextlib
 import copy
 import dataclasses
+import functools
 import sys
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -129,7 +130,9 @@ def planted(given: Right, names: Sequence[str] = ()) -> Iterator[tuple[Fault, Pl
 # ---- weights: what a conversion gets wrong
 
 
-def _converted(given: Right, change: Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]], keys: Sequence[str]):
+def _converted(
+    given: Right, change: Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]], keys: Sequence[str]
+):
     """The pair with a conversion of weights that spoils some."""
     bridge = given.bridge
 
@@ -160,7 +163,10 @@ def _spoil_links(
 
 
 def _is_weight(link: Link, rank: int) -> bool:
-    return link.source.keys[0].split(".")[-1].startswith(("weight", "in_proj_weight")) and len(link.source.cut) == rank
+    return (
+        link.source.keys[0].split(".")[-1].startswith(("weight", "in_proj_weight"))
+        and len(link.source.cut) == rank
+    )
 
 
 @fault("transposed weight", "a square weight is not transposed")
@@ -179,7 +185,9 @@ def _flatten(given: Right) -> Iterator[Planted]:
         if layout and len(layout.split) == 4 and layout.split[2] > 1:
             plain = Way((1, 0))
 
-            def spoil(values: Mapping[str, np.ndarray], link: Link = link, plain: Way = plain) -> dict[str, np.ndarray]:
+            def spoil(
+                values: Mapping[str, np.ndarray], link: Link = link, plain: Way = plain
+            ) -> dict[str, np.ndarray]:
                 theirs = link.way.to_torch(values[link.leaf.name], link.source.cut)
                 return {**values, link.leaf.name: plain.to_flax(theirs, link.leaf.shape)}
 
@@ -210,7 +218,9 @@ def _other_layer(given: Right) -> Iterator[Planted]:
             if same and len(first.leaf.shape) > 1:
                 names = first.leaf.name, second.leaf.name
 
-                def spoil(values: Mapping[str, np.ndarray], names: tuple[str, str] = names) -> dict[str, np.ndarray]:
+                def spoil(
+                    values: Mapping[str, np.ndarray], names: tuple[str, str] = names
+                ) -> dict[str, np.ndarray]:
                     return {**values, names[0]: values[names[1]], names[1]: values[names[0]]}
 
                 yield _converted(given, spoil, [first.source.name, second.source.name])
@@ -233,14 +243,18 @@ def _statistics_fresh(given: Right) -> Iterator[Planted]:
 
 @fault("half precision weights", "a weight went through float16")
 def _half(given: Right) -> Iterator[Planted]:
-    return _spoil_links(given, lambda link: len(link.leaf.shape) > 1, lambda x: x.astype(np.float16).astype(x.dtype))
+    return _spoil_links(
+        given, lambda link: len(link.leaf.shape) > 1, lambda x: x.astype(np.float16).astype(x.dtype)
+    )
 
 
 def _exchange(given: Right, first: Any, second: Any, *, statistic: bool) -> Iterator[Planted]:
     names = {link.leaf.path: link for link in given.bridge.links if link.leaf.statistic == statistic}
     for path, link in names.items():
         if path[-1] in first and len(link.leaf.shape) == 1:
-            other = next((o for p, o in names.items() if p[:-1] == path[:-1] and p[-1] in second and p != path), None)
+            other = next(
+                (o for p, o in names.items() if p[:-1] == path[:-1] and p[-1] in second and p != path), None
+            )
             if other and other.leaf.shape == link.leaf.shape:
                 pair = link.leaf.name, other.leaf.name
 
@@ -270,7 +284,11 @@ def _torch_place(given: Right, port_path: str) -> frozenset[str]:
 
 
 def _changed(
-    given: Right, change: Callable[[str, Any], bool], kinds: Sequence[str] = ("layer", "glue"), *, anywhere: bool = False
+    given: Right,
+    change: Callable[[str, Any], bool],
+    kinds: Sequence[str] = ("layer", "glue"),
+    *,
+    anywhere: bool = False,
 ) -> Iterator[Planted]:
     """The pair with one layer changed in place; ``change`` says whether it could."""
     for path, _ in _parts(given.port):
@@ -377,7 +395,9 @@ def _unscaled(given: Right) -> Iterator[Planted]:
         y = original(*args, **more)
         return y if self.deterministic else y * (1 - self.rate)
 
-    return _wrapped(given, lambda part: getattr(part, "rate", 0) and hasattr(part, "deterministic"), call, anywhere=True)
+    return _wrapped(
+        given, lambda part: getattr(part, "rate", 0) and hasattr(part, "deterministic"), call, anywhere=True
+    )
 
 
 @fault("padding", "a convolution is padded by another amount")
@@ -480,6 +500,7 @@ def _wrapped(
             return False
         cls = type(part)
 
+        @functools.wraps(cls.__call__)
         def spoiled(self: Any, *args: Any, **more: Any) -> Any:
             return call(self, types.MethodType(cls.__call__, self), *args, **more)
 
@@ -569,7 +590,12 @@ def _gelu(given: Right) -> Iterator[Planted]:
 
 @fault("other activation", "another activation function")
 def _activation(given: Right) -> Iterator[Planted]:
-    for name, other in (("relu", jax.nn.silu), ("gelu", jax.nn.silu), ("silu", jax.nn.relu), ("tanh", jax.nn.relu)):
+    for name, other in (
+        ("relu", jax.nn.silu),
+        ("gelu", jax.nn.silu),
+        ("silu", jax.nn.relu),
+        ("tanh", jax.nn.relu),
+    ):
         yield from _replaced(given, getattr(jax.nn, name), lambda x, *_, other=other, **__: other(x))
 
 
@@ -637,7 +663,9 @@ def _pooling(given: Right) -> Iterator[Planted]:
 
     yield from _replaced(given, pooling.max_pool2d, average)
     yield from _replaced(
-        given, nnx.max_pool, lambda x, window_shape, strides=None, padding="VALID": nnx.avg_pool(x, window_shape, strides, padding)
+        given,
+        nnx.max_pool,
+        lambda x, window_shape, strides=None, padding="VALID": nnx.avg_pool(x, window_shape, strides, padding),
     )
 
 
@@ -742,7 +770,7 @@ def _rebuilt(given: Right, **changes: Any) -> Any:
     """torch's optimizer in jaxdl, with other settings; None where it is one that jaxdl has not."""
     own = {**given.optimizer, **changes}
     rate = own.pop("rate", None)
-    lr = rate or (_table(given.rates) if len(set(given.rates)) > 1 else own.get("lr"))
+    lr = rate or _rate(given)
     kind = own.get("class")
     if own.get("groups") != 1 or given.pair.clip or given.pair.accumulate > 1 or not given.pair.zero_grad:
         return None
@@ -756,6 +784,10 @@ def _rebuilt(given: Right, **changes: Any) -> Any:
         names = ("alpha", "eps", "weight_decay", "momentum", "centered")
         return optimizers.rmsprop(lr, **{name: own[name] for name in names})
     return None
+
+
+def _rate(given: Right) -> Any:
+    return _table(given.rates) if len(set(given.rates)) > 1 else given.rates[0]
 
 
 def _table(rates: Sequence[float]) -> Callable[[Any], Any]:
@@ -797,7 +829,11 @@ def _frozen(given: Right) -> Iterator[Planted]:
 @fault("no momentum", "momentum is left out")
 def _no_momentum(given: Right) -> Iterator[Planted]:
     if given.optimizer.get("momentum"):
-        yield from _setting(given, momentum=0.0, nesterov=False) if "nesterov" in given.optimizer else _setting(given, momentum=0.0)
+        yield from (
+            _setting(given, momentum=0.0, nesterov=False)
+            if "nesterov" in given.optimizer
+            else _setting(given, momentum=0.0)
+        )
 
 
 @fault("Nesterov", "momentum is Nesterov's on one side")
@@ -818,7 +854,10 @@ def _decay_default(given: Right) -> Iterator[Planted]:
         yield from _setting(given, weight_decay=1e-4 if given.optimizer["weight_decay"] != 1e-4 else 1e-2)
 
 
-@fault("decay kind", "weight decay is added to the gradient where torch takes it off the weight, or the other way round")
+@fault(
+    "decay kind",
+    "weight decay is added to the gradient where torch takes it off the weight, or the other way round",
+)
 def _decay_kind(given: Right) -> Iterator[Planted]:
     other = {"Adam": "AdamW", "AdamW": "Adam"}.get(given.optimizer.get("class", ""))
     if other and given.optimizer["weight_decay"]:
@@ -833,14 +872,16 @@ def _decay_mask(given: Right) -> Iterator[Planted]:
         yield from _with_tx(
             given,
             optax.adamw(
-                given.rates[0], *own["betas"], eps=own["eps"], weight_decay=decay,
+                _rate(given), *own["betas"], eps=own["eps"], weight_decay=decay,
                 mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params),
             ),
         )  # fmt: skip
     elif decay:
         base = _rebuilt(given, weight_decay=0.0)
         if base is not None:
-            masked = optax.masked(optax.add_decayed_weights(decay), lambda p: jax.tree.map(lambda x: x.ndim > 1, p))
+            masked = optax.masked(
+                optax.add_decayed_weights(decay), lambda p: jax.tree.map(lambda x: x.ndim > 1, p)
+            )
             yield from _with_tx(given, optax.chain(masked, base))
 
 

@@ -26,7 +26,8 @@ class Pair:
 
     Attributes:
       torch: the ``torch.nn.Module``, or a function without arguments that makes it.
-      flax: the ``flax.nnx.Module`` or ``flax.linen.Module``, or a function that makes it.
+      flax: the ``flax.nnx.Module`` or ``flax.linen.Module``, or a function that makes it; with a seed as its
+        optional argument, as in ``lambda seed=0: Net(rngs=nnx.Rngs(seed))``, its initial weights can be judged too.
       inputs: ``rng -> x``: one batch as torch's ``forward`` takes it, as NumPy arrays: an array, a tuple of
         them, or a dict of keyword arguments. Floating-point arrays are drawn in any precision.
       flax_inputs: what the port takes instead, as a function of the same arguments; it must work on NumPy and
@@ -77,11 +78,13 @@ class Pair:
         made = not isinstance(self.torch, type) and hasattr(self.torch, "state_dict")
         return self.torch if made else self.torch()
 
-    def flax_module(self) -> Any:
-        """The Flax module: the one given, or a new one."""
+    def flax_module(self, seed: int | None = None) -> Any:
+        """The Flax module: the one given, or a new one, with the given seed where its maker takes one."""
         from flax import linen, nnx
 
-        return self.flax if isinstance(self.flax, nnx.Module | linen.Module) else self.flax()
+        if isinstance(self.flax, nnx.Module | linen.Module):
+            return self.flax
+        return self.flax() if seed is None else self.flax(seed)
 
     def batch(self, seed: int, step: int) -> tuple[dict[str | int, np.ndarray], tuple[np.ndarray, ...]]:
         """Inputs and targets of a step; both frameworks see the same.
@@ -124,14 +127,12 @@ def load(target: str) -> Pair:
     Raises:
       PairError: there is no such thing, it cannot be imported, or it is no pair.
     """
-    from parity.twins import PAIRS
-
     if ":" not in target:
+        from parity.twins import PAIRS  # needs torch, which the port's half of a dump does without
+
         if target not in PAIRS:
-            raise PairError(
-                f"no pair {target!r}{_nearest(target, PAIRS)}: expected module:function, file.py:function or one of "
-                f"{', '.join(PAIRS)}"
-            )
+            known = f"expected module:function, file.py:function or one of {', '.join(PAIRS)}"
+            raise PairError(f"no pair {target!r}{_nearest(target, PAIRS)}: {known}")
         return dataclasses.replace(PAIRS[target](), name=target)
     place, _, name = target.rpartition(":")
     module = _import(place)

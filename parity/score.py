@@ -71,7 +71,7 @@ def _result(given: Right, fault: Fault, planted: Planted, seed: int, steps: int)
     location = locate(subject, judgement, reference.facts, seed=seed)
     diagnoses = diagnose(subject, reference, port, location, seed=seed, steps=steps)
     first = location.faults[0] if location.faults else None
-    located = bool(first and first.kind in planted.kinds and (not planted.places or first.place in planted.places))
+    located = bool(first and first.kind in planted.kinds and _names(first.place, planted.places))
     said = next((d.explanation.name for d in diagnoses if d.explanation), "")
     worst = failed[0].worst if failed else None
     return Result(
@@ -85,6 +85,11 @@ def _result(given: Right, fault: Fault, planted: Planted, seed: int, steps: int)
         said,
         {name: not rule(reference, port) for name, rule in RULES.items()},
     )
+
+
+def _names(place: str, places: frozenset[str]) -> bool:
+    """Whether a layer, or a parameter or statistic of it, is among the places; there may be none to name."""
+    return not places or place in places or place.rpartition(".")[0] in places
 
 
 def _close(phase: str, atol: float, rtol: float = 0.0) -> Callable[[Recording, Recording], bool]:

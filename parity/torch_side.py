@@ -1,7 +1,9 @@
 """torch's side: runs the module through every phase and records what came out."""
 
+import contextlib
 import copy
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any
 
 import numpy as np
@@ -124,10 +126,34 @@ def shaken(values: Mapping[str, np.ndarray], seed: int) -> dict[str, np.ndarray]
     return result
 
 
+def starting(pair: Pair, module: torch.nn.Module, seed: int) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The weights that a comparison starts with, float64, and what was done to them."""
+    told = []
+    floats = {str(value.dtype).removeprefix("torch.") for value in module.parameters() if value.is_floating_point()}
+    if floats - {"float32", "float64"}:
+        told.append(f"torch's weights are {', '.join(sorted(floats))}; they are taken into float64 as they are")
+    weights = state(module)
+    if pair.weights != "copy" or not pair.shake:
+        return weights, told
+    changed = shaken(weights, seed)
+    count = sum(changed[name] is not weights[name] for name in weights)
+    if count:
+        told.append(f"{count} constant tensors (norm scales, zero biases, ...) got random values on both sides")
+    return changed | {name: changed[first] for name, first in tied(module).items()}, told
+
+
 def perturbed(values: Mapping[str, np.ndarray], seed: int, size: float) -> dict[str, np.ndarray]:
     """Every value changed by a relative error: what rounding alone could have made of it."""
     rng = np.random.default_rng([seed, 4])
-    return {name: value * (1 + size * rng.standard_normal(value.shape)) for name, value in values.items()}
+
+    def moved(value: np.ndarray) -> np.ndarray:
+        noise = np.asarray(rng.standard_normal(value.shape))  # changed in place: it may be large
+        noise *= size
+        noise += 1
+        noise *= value
+        return noise
+
+    return {name: moved(value) for name, value in values.items()}
 
 
 def outputs(values: Any) -> dict[str, torch.Tensor]:
@@ -150,8 +176,11 @@ class TorchSide:
       module: of the pair.
       weights: loaded into it, see `state`.
       dtype: to compute in.
-      hold: keys of parameters that no update changes.
+      hold: keys of parameters, or parts ``key[start:stop]`` of them, that no update changes.
       device: where.
+      noise: relative size of random changes of the inputs.
+      own: the module is given away: it is used as it is, and gradients go as soon as they are recorded. For large
+        models, without updates.
     """
 
     def __init__(
@@ -164,18 +193,25 @@ class TorchSide:
         hold: frozenset[str] = frozenset(),
         device: str = "cpu",
         noise: float = 0.0,
+        own: bool = False,
     ) -> None:
         self.pair, self.dtype, self.device, self.hold, self.noise = pair, dtype, device, hold, noise
-        self.start = copy.deepcopy(module).to(device=device, dtype=dtype)
+        self.own = own
+        self.start = (module if own else copy.deepcopy(module)).to(device=device, dtype=dtype)
         load(self.start, weights)
         self.ties = tied(self.start)
 
     def fresh(self) -> torch.nn.Module:
         """A module as it was at the start."""
-        module = copy.deepcopy(self.start)
-        for name, parameter in module.named_parameters(remove_duplicate=False):
-            if name in self.hold:
-                parameter.requires_grad_(False)
+        shared = {id(parameter): parameter for parameter in self.start.parameters()} if self.own else {}
+        module = copy.deepcopy(self.start, shared)
+        parameters = dict(module.named_parameters(remove_duplicate=False))
+        for held in self.hold:
+            part = re.fullmatch(r"(.+)\[(\d+):(\d+)\]", held)
+            if part:
+                _hold(parameters[part[1]], int(part[2]), int(part[3]))
+            else:
+                parameters[held].requires_grad_(False)
         return module
 
     def batch(self, seed: int, step: int) -> tuple[dict[Any, torch.Tensor], tuple[torch.Tensor, ...]]:
@@ -212,8 +248,10 @@ class TorchSide:
             for place, value in enumerate(floats.values())
         )  # pyright: ignore[reportReturnType]
 
-    def record(self, *, seed: int = 0, steps: int = 5) -> Recording:
-        """Every phase, in order."""
+    def record(
+        self, *, seed: int = 0, steps: int = 5, into: MutableMapping[str, np.ndarray] | None = None
+    ) -> Recording:
+        """Every phase, in order; ``into`` takes the tensors as they come, a dict by default."""
         facts: dict[str, Any] = {
             "side": "torch",
             "versions": {"torch": torch.__version__},
@@ -223,14 +261,14 @@ class TorchSide:
             "warnings": [],
             "skipped": {},
         }
-        tensors = self._evaluate(seed, facts)
-        tensors |= self._differentiate(seed, facts)
-        if self.pair.torch_optimizer:
-            tensors |= self._train(seed, steps, facts)
+        tensors: MutableMapping[str, np.ndarray] = {} if into is None else into
+        tensors.update(self._evaluate(seed, facts))
+        self._differentiate(seed, facts, tensors)
+        if self.pair.torch_optimizer and steps:
+            tensors.update(self._train(seed, steps, facts))
         else:
-            facts["skipped"] |= dict.fromkeys(
-                ("first_update", "optimizer_state", "updates", "resume"), "the pair has no torch_optimizer"
-            )
+            reason = "no updates were asked for" if self.pair.torch_optimizer else "the pair has no torch_optimizer"
+            facts["skipped"] |= dict.fromkeys(("first_update", "optimizer_state", "updates", "resume"), reason)
         return Recording(tensors, facts)
 
     def _evaluate(self, seed: int, facts: dict[str, Any]) -> dict[str, np.ndarray]:
@@ -247,37 +285,53 @@ class TorchSide:
         facts["inputs"] = {str(key): list(value.shape) for key, value in inputs.items()}
         return {f"eval_forward/{name}": numpy(value) for name, value in made.items()}
 
-    def _differentiate(self, seed: int, facts: dict[str, Any]) -> dict[str, np.ndarray]:
+    def _differentiate(self, seed: int, facts: dict[str, Any], tensors: MutableMapping[str, np.ndarray]) -> None:
         module = self.fresh().train()
         before = {name: numpy(value) for name, value in _buffers(module).items()}
         inputs, targets = self.batch(seed, 0)
         floats = {key: value.requires_grad_() for key, value in inputs.items() if value.is_floating_point()}
+        before_call = torch.get_rng_state()
         with masks.in_torch(seed, 0) as calls:
             made = self.call(module, inputs)
+        if not torch.equal(before_call, torch.get_rng_state()):
+            raise PairError(
+                "torch's forward draws random numbers in training that cannot be shared with the port: only dropout "
+                "of torch.nn.functional can (not that inside nn.LSTM or nn.GRU, nor torch.rand); set it to 0"
+            )
         loss = self.objective(made, targets, seed)
         if loss.ndim:
             raise PairError(f"the torch loss has shape {tuple(loss.shape)}; expected a scalar")
-        loss.backward()
         facts["dropout"] = calls
-        tensors = {f"train_forward/{name}": numpy(value) for name, value in outputs(made).items()}
+        tensors.update({f"train_forward/{name}": numpy(value) for name, value in outputs(made).items()})
         if self.pair.loss:
             tensors["loss/loss"] = numpy(loss)
         else:
             facts["skipped"]["loss"] = "the pair has no loss; gradients are those of a random projection"
-        tensors |= {f"input_gradients/{key}": _gradient(value) for key, value in floats.items()}
+        named = module.named_parameters(remove_duplicate=False)
+        parameters = {name: value for name, value in named if name not in self.ties and value.requires_grad}
+        del made
+        with _taken(parameters if self.own else {}, tensors):
+            loss.backward()
+        tensors.update({f"input_gradients/{key}": _gradient(value) for key, value in floats.items()})
         if not floats:
             facts["skipped"]["input_gradients"] = "no input is a floating-point array"
-        parameters = dict(module.named_parameters(remove_duplicate=False))
-        tensors |= {
-            f"parameter_gradients/{name}": _gradient(value)
-            for name, value in parameters.items()
-            if name not in self.ties and value.requires_grad
-        }
+        for name, value in parameters.items():
+            if f"parameter_gradients/{name}" not in tensors:
+                tensors[f"parameter_gradients/{name}"] = _gradient(value)
         after = _buffers(module)
-        tensors |= {f"buffers/{name}": numpy(value) - before[name] for name, value in after.items()}
+        tensors.update({f"buffers/{name}": numpy(value) - before[name] for name, value in after.items()})
         if not after:
             facts["skipped"]["buffers"] = "the torch module has no floating-point buffers"
-        return tensors
+
+    def changes(self, *, seed: int = 0, steps: int = 5) -> dict[str, np.ndarray]:
+        """Of all parameters since the start, after every update: ``step/key``; the part of `record` that trains."""
+        run = _Run(self, self.fresh())
+        start, found = run.parameters(), {}
+        for step in range(steps):
+            run.update(seed, step)
+            now = run.parameters()
+            found |= {f"{step + 1}/{name}": now[name] - start[name] for name in now if name not in self.hold}
+        return found
 
     def _train(self, seed: int, steps: int, facts: dict[str, Any]) -> dict[str, np.ndarray]:
         run = _Run(self, self.fresh())
@@ -390,6 +444,27 @@ def numpy(tensor: torch.Tensor) -> np.ndarray:
     return (tensor.double() if tensor.is_floating_point() else tensor).numpy().copy()
 
 
+@contextlib.contextmanager
+def _taken(
+    parameters: Mapping[str, torch.nn.Parameter], tensors: MutableMapping[str, np.ndarray]
+) -> Iterator[None]:
+    """While it lasts a gradient is recorded and dropped as soon as it is whole."""
+
+    def take(name: str) -> Callable[[torch.Tensor], None]:
+        def hook(parameter: torch.Tensor) -> None:
+            tensors[f"parameter_gradients/{name}"] = torch.Tensor(parameter.grad).double().cpu().numpy()
+            parameter.grad = None
+
+        return hook
+
+    handles = [value.register_post_accumulate_grad_hook(take(name)) for name, value in parameters.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 def _buffers(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     kept = set(module.state_dict())
     return {name: value for name, value in module.named_buffers() if value.is_floating_point() and name in kept}
@@ -397,6 +472,12 @@ def _buffers(module: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 def _gradients(module: torch.nn.Module) -> list[torch.Tensor]:
     return [parameter.grad.clone() for parameter in module.parameters() if parameter.grad is not None]
+
+
+def _hold(parameter: torch.nn.Parameter, start: int, stop: int) -> None:
+    moves = torch.ones_like(parameter)
+    moves[start:stop] = 0
+    parameter.register_hook(lambda gradient: gradient * moves)
 
 
 def _gradient(tensor: torch.Tensor) -> np.ndarray:

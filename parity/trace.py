@@ -200,7 +200,9 @@ def _leaves(values: Any) -> tuple[Any, ...]:
 
 def _plain(values: Any) -> Any:
     """Without what is no array: a module or nnx.Rngs among the arguments is a tree of its own."""
-    return jax.tree.map(lambda x: None if isinstance(x, nnx.Module | nnx.Rngs | linen.Module) else x, values, is_leaf=_opaque)
+    return jax.tree.map(
+        lambda x: None if isinstance(x, nnx.Module | nnx.Rngs | linen.Module) else x, values, is_leaf=_opaque
+    )
 
 
 def _opaque(value: Any) -> bool:
@@ -211,7 +213,9 @@ def _replaced(values: Any, arrays: Any) -> Any:
     """The same structure with other floating-point arrays."""
     rest = iter(arrays)
     return jax.tree.map(
-        lambda x: jnp.asarray(next(rest), x.dtype) if not _opaque(x) and _is_float(x) else x, values, is_leaf=_opaque
+        lambda x: jnp.asarray(next(rest), x.dtype) if not _opaque(x) and _is_float(x) else x,
+        values,
+        is_leaf=_opaque,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from parity.bridge import Bridge
-from parity.recording import PHASES, Recording
+from parity.recording import PHASES, Recording, View
 
 # float64. On correct ports of five families of models the largest error in any phase was 8e-14, and the smallest
 # planted fault stood at 3e-7 (see the table in the README): either threshold is far from both.
@@ -17,6 +17,9 @@ ONE_STEP = 1e-10
 MANY_STEPS = 1e-9
 # A gradient this much smaller than that of all parameters together is rounding: torch's own is as wrong.
 STRUCTURAL_ZERO = 1e-12
+NO_GRADIENT = "the gradient is zero up to rounding: no input moves it"
+# So is what such a gradient does to its parameter in training, where no optimizer blows it up.
+STILL = 1e-9
 # An error that rounding of torch's own weights and inputs could make, up to this factor, proves nothing.
 SLACK = 10.0
 
@@ -123,7 +126,10 @@ def relative(array: np.ndarray, reference: np.ndarray) -> float:
         return math.inf
     finite = np.isfinite(reference)
     if not finite.all() or not np.isfinite(array).all():
-        if not np.array_equal(array[~finite], reference[~finite], equal_nan=True) or not np.isfinite(array[finite]).all():
+        if (
+            not np.array_equal(array[~finite], reference[~finite], equal_nan=True)
+            or not np.isfinite(array[finite]).all()
+        ):
             return math.inf
         array, reference = array[finite], reference[finite]
     scale = float(np.linalg.norm(reference))
@@ -138,6 +144,7 @@ def judge(
     perturbed: Recording | None = None,
     *,
     limits: Mapping[str, float] | None = None,
+    floors: Mapping[str, float] | None = None,
 ) -> tuple[Phase, ...]:
     """Every phase of two recordings.
 
@@ -146,9 +153,12 @@ def judge(
       bridge: joins torch's terms that the port keeps as one; without it names are taken as they are.
       perturbed: torch with weights and inputs that rounding could have changed.
       limits: phase -> threshold, instead of `ONE_STEP` and `MANY_STEPS`.
+      floors: ``phase/leaf`` -> the error that such a rounding makes, in place of ``perturbed``.
     """
-    limits = {name: MANY_STEPS if name in ("updates", "resume") else ONE_STEP for name in PHASES} | dict(limits or {})
-    phases = []
+    limits = {name: MANY_STEPS if name in ("updates", "resume") else ONE_STEP for name in PHASES} | dict(
+        limits or {}
+    )
+    phases, still = [], set()
     for name in PHASES:
         reasons = [facts["skipped"].get(name) for facts in (torch.facts, flax.facts)]
         mine, theirs = _phase(flax, name, None), _phase(torch, name, bridge)
@@ -159,22 +169,33 @@ def judge(
         shaken = _phase(perturbed, name, bridge) if perturbed else {}
         if name == "optimizer_state":
             mine, theirs, shaken = _paired_slots(mine, theirs, shaken)
-        scale = _norm(theirs.values()) if name == "parameter_gradients" else 0.0
+        scale = _norm(theirs.values())
         held = bridge.held if bridge else frozenset()
         leaves = [
-            _leaf(leaf, mine.get(leaf), theirs.get(leaf), shaken.get(leaf), limits[name], scale)
+            _leaf(
+                leaf,
+                mine.get(leaf),
+                theirs.get(leaf),
+                _floor(shaken.get(leaf), theirs.get(leaf), (floors or {}).get(f"{name}/{leaf}", math.nan)),
+                limits[name],
+                STRUCTURAL_ZERO * scale
+                if name == "parameter_gradients"
+                else STILL * scale * (_parameter(name, leaf) in still),
+            )
             for leaf in _order(theirs, mine)
             if leaf not in held
         ]
+        if name == "parameter_gradients":
+            still = {leaf.name for leaf in leaves if leaf.reason == NO_GRADIENT}
         phases.append(Phase(name, tuple(leaves)))
     return tuple(phases)
 
 
-def _phase(recording: Recording, name: str, bridge: Bridge | None) -> dict[str, np.ndarray]:
+def _phase(recording: Recording, name: str, bridge: Bridge | None) -> Mapping[str, np.ndarray]:
     """The tensors of a phase; of `updates` those of every step, under ``step/key``."""
-    found = {leaf: recording.tensors[key] for leaf, key in recording.phase(name).items()}
     if bridge is None:
-        return found
+        return View(recording.tensors, recording.phase(name))
+    found = {leaf: recording.tensors[key] for leaf, key in recording.phase(name).items()}
     if name == "updates":
         merged = {leaf: value for leaf, value in found.items() if "/" not in leaf}
         for step in sorted({leaf.split("/", 1)[0] for leaf in found if "/" in leaf}, key=int):
@@ -194,6 +215,13 @@ def _phase(recording: Recording, name: str, bridge: Bridge | None) -> dict[str, 
     return bridge.merged(found, "gradient" if name == "parameter_gradients" else "value")
 
 
+def _parameter(phase: str, leaf: str) -> str:
+    """Whose change or state a tensor is."""
+    if phase == "optimizer_state":
+        return leaf.rpartition(".")[0]
+    return leaf.partition("/")[2] if phase == "updates" else leaf
+
+
 def _order(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
     return [*first, *(name for name in second if name not in first)]
 
@@ -202,13 +230,17 @@ def _norm(arrays: Iterable[np.ndarray]) -> float:
     return math.sqrt(sum(float(np.square(array).sum()) for array in arrays))
 
 
+def _floor(shaken: np.ndarray | None, theirs: np.ndarray | None, known: float) -> float:
+    return known if shaken is None or theirs is None else relative(shaken, theirs)
+
+
 def _leaf(
     name: str,
     mine: np.ndarray | None,
     theirs: np.ndarray | None,
-    shaken: np.ndarray | None,
+    floor: float,
     limit: float,
-    scale: float,
+    zero: float,
 ) -> Leaf:
     if mine is None or theirs is None:
         missing = "the port" if mine is None else "torch"
@@ -217,10 +249,8 @@ def _leaf(
         reason = f"torch's shape is {theirs.shape}, the port's {mine.shape}"
         return Leaf(name, Verdict.FAIL, math.inf, limit, reason=reason)
     error = relative(mine, theirs)
-    floor = relative(shaken, theirs) if shaken is not None else math.nan
-    if scale and max(_norm([mine]), _norm([theirs])) <= STRUCTURAL_ZERO * scale:
-        reason = "the gradient is zero up to rounding: no input moves it"
-        return Leaf(name, Verdict.ABSTAIN, error, limit, floor, reason)
+    if zero and max(_norm([mine]), _norm([theirs])) <= zero:
+        return Leaf(name, Verdict.ABSTAIN, error, limit, floor, NO_GRADIENT)
     if error <= limit:
         return Leaf(name, Verdict.PASS, error, limit, floor)
     if error <= SLACK * floor:
@@ -281,7 +311,9 @@ def _paired_slots(
         if own is None:
             continue
         array = candidates.pop(own)
-        scaled = slot == "momentum_buffer" and relative(array, value) > ONE_STEP and _angle(array, value) < ONE_STEP
+        scaled = (
+            slot == "momentum_buffer" and relative(array, value) > ONE_STEP and _angle(array, value) < ONE_STEP
+        )
         found[name] = array * (np.vdot(array, value) / np.vdot(array, array)) if scaled else array
         kept[name] = value
         del ours[key][own]
@@ -297,7 +329,9 @@ def _angle(array: np.ndarray, other: np.ndarray) -> float:
     return min(1.0, float(np.linalg.norm(array - factor * other)) / float(np.linalg.norm(array)))
 
 
-def stimulus(facts: Mapping[str, Any], batches: Sequence[tuple[Mapping[Any, np.ndarray], Sequence[np.ndarray]]]) -> list[str]:
+def stimulus(
+    facts: Mapping[str, Any], batches: Sequence[tuple[Mapping[Any, np.ndarray], Sequence[np.ndarray]]]
+) -> list[str]:
     """What the inputs are too weak to show."""
     found = []
     inputs, targets = batches[0]
@@ -307,9 +341,17 @@ def stimulus(facts: Mapping[str, Any], batches: Sequence[tuple[Mapping[Any, np.n
         if value.std() == 0:
             found.append(f"input {key} is constant: it shows next to nothing")
         elif abs(value.mean()) < 0.1 * value.std():
-            found.append(f"input {key} has mean zero, which hides a variance computed as E[x^2] - E[x]^2; shift it")
-        if value.ndim == 4 and value.std() > 0 and any(np.array_equal(value, np.flip(value, axis)) for axis in (2, 3)):
-            found.append(f"the images of input {key} are symmetric: they hide a mirrored or transposed convolution")
+            found.append(
+                f"input {key} has mean zero, which hides a variance computed as E[x^2] - E[x]^2; shift it"
+            )
+        if (
+            value.ndim == 4
+            and value.std() > 0
+            and any(np.array_equal(value, np.flip(value, axis)) for axis in (2, 3))
+        ):
+            found.append(
+                f"the images of input {key} are symmetric: they hide a mirrored or transposed convolution"
+            )
     if any(len(value) == 1 for value in inputs.values() if value.ndim):
         found.append("a batch of one hides sums taken for means, and BatchNorm over the wrong axes")
     if any(value.ndim == 3 and 1 in value.shape[:2] for value in inputs.values()):
@@ -323,7 +365,22 @@ def stimulus(facts: Mapping[str, Any], batches: Sequence[tuple[Mapping[Any, np.n
             found.append("all labels are alike: they hide class weights")
     rates = facts.get("rates") or []
     if facts.get("scheduled") and len({tuple(rate) for rate in rates}) == 1:
-        found.append(f"the learning rate never changes in {len(rates)} updates: the schedule is not tested; give more steps")
+        found.append(
+            f"the learning rate never changes in {len(rates)} updates: the schedule is not tested; give more steps"
+        )
     if facts.get("clipped") is False:
         found.append("clipping never acts on these gradients: it is not tested")
+    return found
+
+
+def dropout(torch_calls: list[dict[str, Any]], port_calls: list[dict[str, Any]]) -> list[str]:
+    """How the two draw dropout masks differently."""
+    if len(torch_calls) != len(port_calls):
+        return [f"torch draws {len(torch_calls)} dropout masks in a step, the port {len(port_calls)}"]
+    found = []
+    for place, (theirs, mine) in enumerate(zip(torch_calls, port_calls, strict=True)):
+        if mine["rate"] is not None and abs(theirs["rate"] - mine["rate"]) > 1e-6:
+            found.append(f"dropout {place}: torch's rate is {theirs['rate']:g}, the port's {mine['rate']:g}")
+        if sorted(theirs["shape"]) != sorted(mine["shape"]):
+            found.append(f"dropout {place}: torch's mask is {theirs['shape']}, the port's {mine['shape']}")
     return found

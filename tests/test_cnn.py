@@ -1,4 +1,4 @@
-"""The CNN against its torch twin, weights carried over by their layouts."""
+"""The CNN against its torch twin."""
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,9 @@ from flax import nnx
 
 from jaxdl import tree
 from jaxdl.models import CNN
+from parity import Pair, channels_last
+from parity.prove import prove
+from parity.verdict import Verdict
 
 SHAPE = (9, 10, 2)  # an odd height: pooling drops the last row
 
@@ -38,38 +41,18 @@ def images(count: int = 3) -> np.ndarray:
     return np.random.default_rng(0).normal(size=(count, *SHAPE))
 
 
-def in_torchs_shapes(model: nnx.Module, values: dict) -> dict[str, np.ndarray]:
-    """Parameters or gradients by name, carried over by the layouts of the model's parameters."""
-    arrays = {}
-    for path, param in nnx.to_flat_state(nnx.state(model, nnx.Param)):
-        name = ".".join(map(str, path))
-        layout, value = param.get_metadata().get("layout"), np.asarray(values[name])
-        arrays[name] = layout.to_torch(value) if layout else value
-    return arrays
-
-
-@pytest.mark.usefixtures("x64")
-def test_logits_and_all_gradients_are_torchs():
-    ours, theirs = cnn(), TorchCNN().double()
-    graphdef, params = nnx.split(ours, nnx.Param)
-    params = nnx.to_pure_dict(params)
-    carried = in_torchs_shapes(ours, tree.flatten(params))
-    theirs.load_state_dict({name: torch.tensor(value) for name, value in carried.items()})
-
-    @jax.jit
-    def both(params, x):
-        logits, pullback = jax.vjp(lambda params, x: nnx.merge(graphdef, params)(x), params, x)
-        return logits, *pullback(logits)
-
-    logits, grads, grad_x = both(params, jnp.asarray(images()))
-    x = torch.tensor(images(), requires_grad=True)
-    expected = theirs(x.permute(0, 3, 1, 2))
-    expected.backward(expected.detach())
-    np.testing.assert_allclose(logits, expected.detach().numpy(), rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(grad_x, np.asarray(x.grad), rtol=1e-12, atol=1e-12)
-    found = in_torchs_shapes(ours, tree.flatten(grads))
-    for name, parameter in theirs.named_parameters():
-        np.testing.assert_allclose(found[name], np.asarray(parameter.grad), rtol=1e-12, atol=1e-12, err_msg=name)
+def test_outputs_and_all_gradients_are_torchs():
+    pair = Pair(
+        torch=TorchCNN,
+        flax=lambda: cnn(),
+        inputs=lambda _: images().transpose(0, 3, 1, 2),
+        flax_inputs=channels_last,
+    )
+    judgement = prove(pair)
+    assert judgement.verdict is Verdict.PASS
+    passed = {phase.name for phase in judgement.phases if phase.verdict is Verdict.PASS}
+    assert passed == {"eval_forward", "train_forward", "input_gradients", "parameter_gradients"}
+    assert max(leaf.error for phase in judgement.phases for leaf in phase.leaves) < 1e-13
 
 
 def test_by_default_it_takes_28x28_to_ten_classes():

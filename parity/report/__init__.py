@@ -1,1 +1,1 @@
-"""What was found out about a pair, and its forms: text, JSON, HTML, SARIF and a script that reproduces a failure."""
+"""What was found out about a pair, as text, JSON, HTML, SARIF and a script that shows a failure again."""

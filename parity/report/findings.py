@@ -47,7 +47,12 @@ class Finding:
     def title(self) -> str:
         """Kind and place: ``layer bn1 (port: norm1) in training``."""
         port = f" (port: {self.port})" if self.port and self.port != self.place else ""
-        return f"{self.kind} {self.place}".strip() + port + (" in training" if self.train else "")
+        return f"{self.kind} {self.place}".strip() + port + (" in training" if self.only_in_training else "")
+
+    @property
+    def only_in_training(self) -> bool:
+        """A fault of the forward that evaluation does not show."""
+        return self.train and self.kind in ("layer", "glue")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +64,7 @@ class Layer:
       classes: torch's class and the port's.
       inputs, outputs, gradient: relative errors of what it gets and gives, and of the gradient by what it gives.
       verdict: of outputs and gradient.
-      faulty: a fault lies here.
+      fault: the kind of fault that lies here, empty without one; "glue" lies in front of the layer.
     """
 
     place: str
@@ -69,7 +74,7 @@ class Layer:
     outputs: float
     gradient: float
     verdict: Verdict
-    faulty: bool
+    fault: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,14 +108,22 @@ class Report:
 
 
 def examine(
-    pair: Pair, target: str, command: str = "prove", *, seed: int, steps: int, diagnosing: bool = True
+    pair: Pair,
+    target: str,
+    command: str = "prove",
+    *,
+    seed: int = 0,
+    steps: int = 5,
+    layers: bool = False,
+    diagnosing: bool = True,
 ) -> Report:
     """Proves a pair; where it fails, finds out where and why.
 
     Args:
       pair, target: what `parity.pair.load` made of what.
-      command: "locate" and "diagnose" want the tree of layers even where nothing fails.
+      command: for the report's head.
       seed, steps: of the proof.
+      layers: give the tree of layers even where nothing fails.
       diagnosing: explain the faults.
     """
     from parity.diagnose import diagnose
@@ -118,21 +131,48 @@ def examine(
     from parity.prove import proof
 
     made = proof(pair, seed=seed, steps=steps)
-    report = Report(command, target, made.judgement, f"prove(pair, seed={seed}, steps={steps})", source=place_of(target))
+    report = Report(
+        command, target, made.judgement, f"prove(pair, seed={seed}, steps={steps})", source=place_of(target)
+    )
     if made.subject is None or made.reference is None or made.port is None:
         return report
-    if made.judgement.verdict is not Verdict.FAIL and command == "prove":
+    if made.judgement.verdict is not Verdict.FAIL and not layers:
         return report
-    location = locate(made.subject, made.judgement, made.reference.facts, seed=seed)
-    explained: Sequence[Diagnosis] = ()
-    if diagnosing and location.faults:
-        explained = diagnose(made.subject, made.reference, made.port, location, seed=seed, steps=steps)
+    try:
+        location = locate(made.subject, made.judgement, made.reference.facts, seed=seed)
+        explained: Sequence[Diagnosis] = ()
+        if diagnosing and location.faults:
+            explained = diagnose(made.subject, made.reference, made.port, location, seed=seed, steps=steps)
+    except Exception as error:  # the verdict stands, whatever happens to a model that is run in pieces
+        lost = f"where and why could not be found out: {type(error).__name__}: {error}"
+        judgement = dataclasses.replace(made.judgement, warnings=(*made.judgement.warnings, lost))
+        return dataclasses.replace(report, judgement=judgement)
     return dataclasses.replace(
         report,
         findings=_findings(pair, target, location, explained),
-        layers=_layers(made.subject, location),
+        layers=_layers(made.subject, made.judgement, location),
         unmatched=location.unmatched,
     )
+
+
+def initial(judgement: Judgement, target: str, seeds: int) -> Report:
+    """Of `parity.initial.check`: its tests hold p-values against a level, so distances have no threshold."""
+    failed = [leaf for phase in judgement.phases for leaf in phase.leaves if leaf.verdict is Verdict.FAIL]
+    source = place_of(target)
+    findings = tuple(
+        Finding(
+            "initial", leaf.name, "", leaf.error, leaf.reason, False, fix=getattr(leaf, "fix", ""), source=source
+        )
+        for leaf in failed
+    )
+    phases = tuple(
+        dataclasses.replace(
+            phase, leaves=tuple(dataclasses.replace(leaf, limit=math.nan) for leaf in phase.leaves)
+        )
+        for phase in judgement.phases
+    )
+    shown = dataclasses.replace(judgement, phases=phases)
+    return Report("init", target, shown, f"check(pair, seeds={seeds})", findings, source=source)
 
 
 def tree(layers: Sequence[Layer]) -> Mapping[str | None, list[Layer]]:
@@ -153,7 +193,9 @@ def _parent(place: str, known: set[str]) -> str | None:
     return parent if parent in known else None
 
 
-def _findings(pair: Pair, target: str, location: "Location", explained: "Sequence[Diagnosis]") -> tuple[Finding, ...]:
+def _findings(
+    pair: Pair, target: str, location: "Location", explained: "Sequence[Diagnosis]"
+) -> tuple[Finding, ...]:
     known = {id(diagnosis.fault): diagnosis for diagnosis in explained}
     found = []
     for fault in location.faults:
@@ -166,16 +208,24 @@ def _findings(pair: Pair, target: str, location: "Location", explained: "Sequenc
             given |= {"name": diagnosis.explanation.name, "fix": diagnosis.explanation.fix}
         source = place_of(target, pair, fault.kind, fault.port)
         found.append(
-            Finding(fault.kind, fault.place, fault.port, fault.error, fault.detail, fault.train, source=source, **given)
+            Finding(
+                fault.kind, fault.place, fault.port, fault.error, fault.detail, fault.train, source=source, **given
+            )
         )
     return tuple(found)
 
 
-def _layers(subject: "Subject", location: "Location") -> tuple[Layer, ...]:
+def _layers(subject: "Subject", judgement: Judgement, location: "Location") -> tuple[Layer, ...]:
+    """The tree. Where the model is right a layer that differs only holds its elements in another order."""
+    spoiled = {"eval_forward", "train_forward", "loss", "input_gradients", "parameter_gradients"}
+    failed = {phase.name for phase in judgement.phases if phase.verdict is Verdict.FAIL}
+    wrong = Verdict.FAIL if failed & spoiled else Verdict.ABSTAIN
     theirs = {name: type(module).__name__ for name, module in subject.module.named_modules()}
     port = subject.pair.flax_module()
-    spots = {fault.place for fault in location.faults if fault.kind not in ("weights", "buffers")}
-    spots |= {fault.place.rpartition(".")[0] for fault in location.faults if fault.kind in ("weights", "buffers")}
+    faults: dict[str, str] = {}
+    for fault in location.faults:
+        owner = fault.place.rpartition(".")[0] if fault.kind in ("weights", "buffers") else fault.place
+        faults.setdefault(owner, fault.kind)
     found: dict[str, Layer] = {}
     for row in location.rows:
         made = Layer(
@@ -185,8 +235,8 @@ def _layers(subject: "Subject", location: "Location") -> tuple[Layer, ...]:
             row.inputs,
             row.outputs,
             row.gradient,
-            row.verdict,
-            row.place in spots and bool(row.place),
+            wrong if row.verdict is Verdict.FAIL else row.verdict,
+            faults.get(row.place, "") if row.place else "",
         )
         before = found.get(row.place)
         found[row.place] = _worst(before, made) if before else made
@@ -200,5 +250,5 @@ def _worst(first: Layer, second: Layer) -> Layer:
         inputs=max(first.inputs, second.inputs),
         outputs=max(first.outputs, second.outputs),
         gradient=max(first.gradient, second.gradient),
-        verdict=Verdict.FAIL if Verdict.FAIL in (first.verdict, second.verdict) else first.verdict,
+        verdict=second.verdict if first.verdict is Verdict.PASS else first.verdict,
     )

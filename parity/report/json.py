@@ -1,5 +1,6 @@
 """A report for programs: strict JSON, what is not finite as null."""
 
+import dataclasses
 import json
 import math
 from collections.abc import Mapping
@@ -59,14 +60,7 @@ def _phase(phase: Phase) -> dict[str, Any]:
 
 
 def _leaf(leaf: Leaf) -> dict[str, Any]:
-    return {
-        "name": leaf.name,
-        "verdict": leaf.verdict.value,
-        "error": leaf.error,
-        "limit": leaf.limit,
-        "floor": leaf.floor,
-        "reason": leaf.reason,
-    }
+    return dataclasses.asdict(leaf) | {"verdict": leaf.verdict.value}
 
 
 def _finding(finding: Finding) -> dict[str, Any]:
@@ -96,5 +90,5 @@ def _layer(layer: Layer) -> dict[str, Any]:
         "inputs": layer.inputs,
         "outputs": layer.outputs,
         "gradient": layer.gradient,
-        "faulty": layer.faulty,
+        "fault": layer.fault,
     }

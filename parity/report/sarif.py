@@ -22,19 +22,23 @@ def sarif(report: Report) -> str:
     for result, _ in results:
         result["ruleIndex"] = next(place for place, (name, _) in enumerate(rules) if name == result["ruleId"])
     run = {
-        "tool": {"driver": {"name": "parity", "version": jaxdl.__version__, "rules": [_rule(*rule) for rule in rules]}},
+        "tool": {
+            "driver": {"name": "parity", "version": jaxdl.__version__, "rules": [_rule(*rule) for rule in rules]}
+        },
         "columnKind": "unicodeCodePoints",
         "results": [result for result, _ in results],
         "properties": {"target": report.target, "verdict": report.judgement.verdict.value},
     }
-    return json.dumps(plain({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}), indent=1, allow_nan=False) + "\n"
+    return (
+        json.dumps(plain({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}), indent=1, allow_nan=False) + "\n"
+    )
 
 
 def _fault(report: Report, finding: Finding) -> tuple[dict[str, Any], str]:
     name = finding.name or finding.kind
     message = f"{finding.title}: {finding.detail} (relative error {number(finding.error)})."
-    if finding.name:
-        message += f" Likely cause: {finding.name}. Fix: {finding.fix}."
+    message += f" Likely cause: {finding.name}." if finding.name else ""
+    message += f" Fix: {finding.fix}." if finding.fix else ""
     result = _result(report, name, message, finding.source or report.source, finding.place or finding.kind)
     result["properties"] = {"error": finding.error, "fix": finding.fix, "port": finding.port}
     return result, f"The port differs from the original: {name}"
@@ -45,7 +49,7 @@ def _phases(report: Report) -> list[tuple[dict[str, Any], str]]:
     for phase in report.judgement.phases:
         if phase.verdict in (Verdict.FAIL, Verdict.ERROR):
             worst = phase.worst
-            what = phase.error or f"{worst.name} has relative error {number(worst.error)}" if worst or phase.error else ""
+            what = f"{worst.name} has relative error {number(worst.error)}" if worst else phase.error
             result = _result(report, phase.name, f"{phase.name}: {what}.", report.source, phase.name)
             found.append((result, f"The port differs from the original in {phase.name}"))
     return found

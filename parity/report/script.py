@@ -16,16 +16,14 @@ import sys
 
 sys.path.insert(0, {folder!r})  # what was the working folder
 
-from parity.{module} import {function}
-from parity.pair import load
-from parity.verdict import Verdict
+{imports}
 
 pair = load({target!r})
 judgement = {call}
 left = [phase for phase in judgement.phases if phase.verdict in (Verdict.FAIL, Verdict.ERROR)]
 for phase in left:
-    tensor = phase.worst
-    print(phase.name, phase.verdict.value, phase.error or f"{{tensor.name}}: {{tensor.error:.3g}} > {{tensor.limit:.3g}}")
+    worst = phase.worst
+    print(phase.name, phase.error or f"{{worst.name}}: error {{worst.error:.3g}}, allowed {{worst.limit:.3g}}")
 expected = {failed!r}
 if any(phase.name in expected for phase in left):
     sys.exit(f"{{judgement.pair}}: still there, {{left[0].name}} fails")
@@ -39,6 +37,8 @@ def script(report: Report) -> str | None:
     if report.judgement.verdict not in (Verdict.FAIL, Verdict.ERROR) or not report.call:
         return None
     function = report.call.partition("(")[0]
+    imports = [f"from parity.{MODULES[function]} import {function}", "from parity.pair import load"]
+    imports += ["from parity.verdict import Verdict"]
     known = []
     for finding in report.findings:
         known.append(f"  {finding.title}, error {number(finding.error)}: {finding.name or finding.detail}")
@@ -47,8 +47,7 @@ def script(report: Report) -> str | None:
         title=_quoted(f"{report.target}: {verdict_line(report)}."),
         known=_quoted("\nFound so far:\n" + "\n".join(known) + "\n" if known else ""),
         folder=str(Path.cwd()),
-        module=MODULES[function],
-        function=function,
+        imports="\n".join(sorted(imports)),
         target=_absolute(report.target),
         call=report.call,
         failed=report.failed,

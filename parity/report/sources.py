@@ -1,4 +1,4 @@
-"""Where in the port's code a fault lies: the line that makes a layer, that calls it, or that gives the optimizer."""
+"""Where in the port's code a fault lies: the line that makes a layer, calls it, or gives the optimizer."""
 
 import dataclasses
 import inspect
@@ -85,16 +85,16 @@ def _in_model(pair: Pair, kind: str, port: str) -> Place | None:
     return _line(type(module), *_spellings(rest[0]), after=calls if kind == "glue" else "")
 
 
-def _owners(module: Any, path: Sequence[str]) -> list[tuple[Any, Sequence[str]]]:
+def _owners(root: Any, path: Sequence[str]) -> list[tuple[Any, Sequence[str]]]:
     """The modules along a path, each with what is left of the path behind it."""
-    found = [(module, path)]
+    module: Any = root
+    found: list[tuple[Any, Sequence[str]]] = [(module, path)]
     for place, part in enumerate(path):
         try:
             module = module[int(part)] if part.isdigit() else getattr(module, part)
         except (AttributeError, TypeError, KeyError, IndexError):
             break
-        if hasattr(module, "__call__") and not isinstance(module, type):  # noqa: B004
-            found.append((module, path[place + 1 :]))
+        found.append((module, path[place + 1 :]))
     return found
 
 
@@ -111,7 +111,7 @@ def _own(thing: Any) -> bool:
 
 
 def _line(thing: Any, *patterns: str, after: str = "") -> Place | None:
-    """The first line of a definition that holds a pattern, behind the line that holds ``after``; else its first."""
+    """The first line of a definition that holds a pattern, behind one that holds ``after``; else its first."""
     try:
         file = inspect.getsourcefile(thing)
         lines, first = inspect.getsourcelines(thing)

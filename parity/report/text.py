@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from parity.report.findings import Finding, Layer, Report, tree
 from parity.verdict import Judgement, Leaf, Phase, Verdict
 
-MARKS = {Verdict.PASS: "✓", Verdict.FAIL: "✗", Verdict.ERROR: "✗", Verdict.ABSTAIN: "?", Verdict.SKIP: "–"}
+MARKS = {Verdict.PASS: "✓", Verdict.FAIL: "✗", Verdict.ERROR: "✗", Verdict.ABSTAIN: "?", Verdict.SKIP: "-"}
 COLORS = {Verdict.PASS: "32", Verdict.FAIL: "31", Verdict.ERROR: "35", Verdict.ABSTAIN: "33", Verdict.SKIP: "90"}
 DIM, BOLD = "90", "1"
 SHOWN = 5
@@ -35,7 +35,7 @@ def text(report: Report, *, color: bool = False) -> str:
 def number(value: float) -> str:
     """An error in three digits; 0, inf and a dash for what is not known."""
     if math.isnan(value):
-        return "–"
+        return "-"
     return "0" if value == 0 else "inf" if math.isinf(value) else f"{value:.1e}"
 
 
@@ -44,7 +44,7 @@ def facts(judgement: Judgement) -> str:
     known = dict(judgement.facts)
     parts = [str(known[name]) for name in ("dtype", "device") if name in known]
     parts += [f"{name} {known[name]:g}" for name in ("k",) if name in known]
-    parts += [f"{name} {known[name]}" for name in ("seed", "seeds") if name in known]
+    parts += [f"{name} {known[name]}" for name in ("seed", "seeds", "level") if name in known]
     parts += [f"{known['steps']} updates"] if "steps" in known else []
     versions = known.get("versions")
     return " · ".join(parts + ([f"{k} {v}" for k, v in versions.items()] if isinstance(versions, Mapping) else []))
@@ -55,10 +55,16 @@ def verdict_line(report: Report) -> str:
     judgement = report.judgement
     done = [phase for phase in judgement.phases if phase.verdict is Verdict.PASS]
     if judgement.verdict is Verdict.PASS:
-        tensors = sum(len(phase.leaves) for phase in done)
-        return f"{tensors} tensors agree in {_count(len(done), 'phase')}"
+        found = [leaf for phase in done for leaf in phase.leaves]
+        agree = [leaf.error for leaf in found if leaf.verdict is Verdict.PASS]
+        open_ = f"; {len(found) - len(agree)} prove nothing" if len(found) > len(agree) else ""
+        worst = f"no error above {number(max(agree))}"
+        return f"{_count(len(agree), 'tensor')} in {_count(len(done), 'phase')} agree, {worst}{open_}"
     if judgement.verdict is Verdict.ERROR:
-        return next((phase.error for phase in judgement.phases if phase.error), "nothing was compared")
+        first, *more = next(
+            (phase.error for phase in judgement.phases if phase.error), "nothing was compared"
+        ).splitlines()
+        return f"{first} (and {len(more)} more)" if more else first
     if judgement.verdict is Verdict.FAIL:
         first, *more = report.failed
         behind = f" and {_count(len(more), 'phase')} behind it" if more else ""
@@ -104,7 +110,7 @@ def _phases(judgement: Judgement, write: _Writer) -> Iterator[str]:
 def _phase(phase: Phase, write: _Writer) -> Iterator[str]:
     mark = write(MARKS[phase.verdict], COLORS[phase.verdict])
     if phase.error:
-        yield f"  {mark} {phase.name:<20} {phase.error}"
+        yield f"  {mark} {phase.name:<20} " + phase.error.replace("\n", f"\n{'':<25}")
         return
     if not phase.leaves:
         yield f"  {mark} {write(f'{phase.name:<20} skipped: {phase.skipped}', DIM)}"
@@ -127,7 +133,9 @@ def _phase(phase: Phase, write: _Writer) -> Iterator[str]:
 def _leaf(leaf: Leaf, branch: str, write: _Writer) -> str:
     mark = write(MARKS[leaf.verdict], COLORS[leaf.verdict])
     reason = write(f"  {leaf.reason}", DIM) if leaf.reason else ""
-    return f"    {write(branch, DIM)} {mark} {leaf.name}  {write(number(leaf.error), COLORS[leaf.verdict])}{reason}"
+    return (
+        f"    {write(branch, DIM)} {mark} {leaf.name}  {write(number(leaf.error), COLORS[leaf.verdict])}{reason}"
+    )
 
 
 def _layers(report: Report, write: _Writer) -> Iterator[str]:
@@ -139,7 +147,7 @@ def _layers(report: Report, write: _Writer) -> Iterator[str]:
         errors = write(f"{number(layer.outputs):>9} {number(layer.gradient):>9}", COLORS[layer.verdict])
         classes = write(" → ".join(filter(None, layer.classes)), DIM)
         padding = " " * (width - len(label) - len(name))
-        here = write("  ◀ here", "1;31") if layer.faulty else ""
+        here = write(f"  ◀ {layer.fault}", "1;31") if layer.fault else ""
         yield f"  {mark} {write(label, DIM)}{name}{padding} {errors}  {classes}{here}"
     if report.unmatched:
         shown = ", ".join(report.unmatched[:SHOWN]) + (", ..." if len(report.unmatched) > SHOWN else "")
@@ -165,10 +173,12 @@ def _findings(findings: tuple[Finding, ...], write: _Writer) -> Iterator[str]:
         yield f"  {write(f'{place}. {finding.title}', '31')}  {number(finding.error)}"
         yield f"     {finding.detail}"
         if finding.name:
-            yield f"     {write('why', DIM)}  {write(finding.name, BOLD)}: explains it down to {number(finding.left)}"
-            yield f"     {write('fix', DIM)}  {write(finding.fix, '32')}"
+            left = f"explains it down to {number(finding.left)}"
+            yield f"     {write('why', DIM)}  {write(finding.name, BOLD)}: {left}"
         elif finding.tried:
             yield f"     {write('why', DIM)}  none of {finding.tried} known explanations makes the error vanish"
+        if finding.fix:
+            yield f"     {write('fix', DIM)}  {write(finding.fix, '32')}"
         others = ", ".join(dict.fromkeys(name for name, _ in finding.others))
         if others:
             yield f"     {write(f'or   {others}', DIM)}"

@@ -33,7 +33,7 @@ def pair(**training) -> Pair:
     """The network with dropout and cross-entropy, and an optimizer."""
     return Pair(
         torch=lambda: TorchCNN(dropout=0.25),
-        flax=lambda: CNN(dropout=0.25, rngs=nnx.Rngs(0)),
+        flax=lambda seed=0: CNN(dropout=0.25, rngs=nnx.Rngs(seed)),
         inputs=images(),
         flax_inputs=channels_last,
         targets=labels(),

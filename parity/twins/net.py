@@ -28,7 +28,7 @@ def pair(**training) -> Pair:
     """The network with cross-entropy, and an optimizer."""
     return Pair(
         torch=TorchNet,
-        flax=lambda: Net(rngs=nnx.Rngs(0)),
+        flax=lambda seed=0: Net(rngs=nnx.Rngs(seed)),
         inputs=images(),
         flax_inputs=channels_last,
         targets=labels(),

@@ -136,7 +136,7 @@ def perceptron() -> Pair:
     """AdamW with a step schedule."""
     return Pair(
         torch=TorchPerceptron,
-        flax=lambda: Perceptron(rngs=nnx.Rngs(0)),
+        flax=lambda seed=0: Perceptron(rngs=nnx.Rngs(seed)),
         inputs=lambda rng: rng.normal(0.5, 1.0, (12, 20)),
         targets=labels(12, 5),
         loss=(F.cross_entropy, losses.cross_entropy),
@@ -151,7 +151,7 @@ def convnet() -> Pair:
     """SGD with momentum, weight decay and an exponential schedule."""
     return Pair(
         torch=TorchConvNet,
-        flax=lambda: ConvNet(rngs=nnx.Rngs(0)),
+        flax=lambda seed=0: ConvNet(rngs=nnx.Rngs(seed)),
         inputs=images(8, (3, 12, 12)),
         flax_inputs=channels_last,
         targets=labels(8, 5),
@@ -167,7 +167,7 @@ def block() -> Pair:
     """Adam with clipped gradients."""
     return Pair(
         torch=TorchBlock,
-        flax=lambda: Block(rngs=nnx.Rngs(0)),
+        flax=lambda seed=0: Block(rngs=nnx.Rngs(seed)),
         inputs=lambda rng: rng.normal(0.3, 1.0, (4, 6, WIDTH)),
         targets=labels(4, 5),
         loss=(F.cross_entropy, losses.cross_entropy),
