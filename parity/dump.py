@@ -94,7 +94,7 @@ def dump_flax(pair: Pair, source: Path, folder: Path) -> None:
         if pair.weights == "copy":
             for link in bridge.links:
                 side.load(dataclasses.replace(bridge, links=(link,)).to_flax(start))
-        elif callable(pair.weights):
+        elif pair.weights != "loaded":
             side.load(flax_side.converted(pair.weights(dict(start)), side))
         if pair.weights != "copy":
             own = bridge.to_torch(side.variables())

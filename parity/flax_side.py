@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import linen, nnx
+from flax.core import unfreeze
 
 from jaxdl import tree
 from parity import masks
@@ -71,7 +72,7 @@ class _Nnx:
 
     def leaves(self) -> list[FlaxLeaf]:
         """Parameters and statistics as the bridge sees them."""
-        kinds = {path: module for path, module in nnx.iter_modules(self.module)}
+        kinds = dict(nnx.iter_modules(self.module))
         place = {path: index for index, path in enumerate(self.defined)}
         found = []
         for variable_type, statistic in ((nnx.Param, False), (_is_statistic, True)):
@@ -116,10 +117,9 @@ class _Linen:
         positional, keywords = _split(inputs)
         key = jax.random.key(seed)
         with linen.intercept_methods(note):
-            variables = module.init(
-                {"params": key, "dropout": key}, *positional, **keywords, **self._flags(train=False)
-            )
-        variables = _cast(flax.core.unfreeze(variables), dtype)
+            keywords |= self._flags(train=False)
+            variables = module.init({"params": key, "dropout": key}, *positional, **keywords)
+        variables = _cast(unfreeze(variables), dtype)
         self.params = variables.pop("params", {})
         self.stats = {name: variables[name] for name in variables if name not in ("intermediates", "cache")}
 
@@ -128,7 +128,10 @@ class _Linen:
     ) -> tuple[Any, Any]:
         """What the module returns, and its statistics afterwards."""
         positional, keywords = _split(inputs)
-        given: dict[str, Any] = {"mutable": list(stats) if train else False, "rngs": {"dropout": jax.random.key(0)}}
+        given: dict[str, Any] = {
+            "mutable": list(stats) if train else False,
+            "rngs": {"dropout": jax.random.key(0)},
+        }
         call = self.call
         if call:
             given["method"] = lambda module, *args, **more: call(module, *args, **more, train=train, rngs=None)
@@ -140,7 +143,10 @@ class _Linen:
 
     def _unpinned(self, call: Any, args: Any, kwargs: Any, context: Any) -> Any:
         held = [part for part in vars(context.module).values() if isinstance(part, linen.Module)]
-        for part in (context.module, *held):  # the cell of a recurrent layer is asked for its state before it is called
+        for part in (
+            context.module,
+            *held,
+        ):  # the cell of a recurrent layer is asked for its state before it is called
             for name in PINS:
                 if part is not context.module.parent and _pinned(part, name, self.dtype):
                     object.__setattr__(part, name, self.dtype)
@@ -158,9 +164,7 @@ class _Linen:
                 names = tuple(str(entry.key) for entry in path)
                 owner = _owner(self.kinds, names)
                 transposed = bool(getattr(owner, "transpose_kernel", False))
-                found.append(
-                    FlaxLeaf(names, tuple(value.shape), _kind(owner), statistic, None, transposed)
-                )
+                found.append(FlaxLeaf(names, tuple(value.shape), _kind(owner), statistic, None, transposed))
         return sorted(found, key=lambda leaf: (leaf.statistic, place.get(_home(place, leaf.path), 0)))
 
     def _flags(self, train: bool) -> dict[str, bool]:
@@ -179,7 +183,13 @@ class FlaxSide:
     """
 
     def __init__(
-        self, pair: Pair, module: Any, example: Mapping[Any, np.ndarray], *, dtype: Any = jnp.float64, seed: int = 0
+        self,
+        pair: Pair,
+        module: Any,
+        example: Mapping[Any, np.ndarray],
+        *,
+        dtype: Any = jnp.float64,
+        seed: int = 0,
     ) -> None:
         self.pair, self.dtype = pair, dtype
         if isinstance(module, nnx.Module):
@@ -189,7 +199,9 @@ class FlaxSide:
         else:
             raise PairError(f"expected a module of flax.nnx or flax.linen, got {type(module).__name__}")
         self.leaves: list[FlaxLeaf] = self.model.leaves()
-        self.flattened: list[tuple[int, int, int]] = []  # of the bridge: images that torch flattens in another order
+        self.flattened: list[
+            tuple[int, int, int]
+        ] = []  # of the bridge: images that torch flattens in another order
         self.dropout: list[dict[str, Any]] | None = None  # what a training step asks masks for, once known
         # Orders of axes that shapes leave open, see `parity.probe`: of outputs, and of torch's dropout masks.
         self.orders: dict[str, tuple[int, ...]] = {}
@@ -217,7 +229,9 @@ class FlaxSide:
         """All parameters and statistics, by dotted path."""
         stats = self.model.stats.values() if isinstance(self.model, _Linen) else [self.model.stats]
         parts = [self.model.params, *stats]
-        return {name: np.asarray(value, np.float64) for part in parts for name, value in tree.flatten(part).items()}
+        return {
+            name: np.asarray(value, np.float64) for part in parts for name, value in tree.flatten(part).items()
+        }
 
     def load(self, values: Mapping[str, np.ndarray]) -> None:
         """Overwrites what is given, by dotted path."""
@@ -300,7 +314,9 @@ class FlaxSide:
             if loss.shape:
                 raise PairError(f"the loss of the port has shape {loss.shape}; expected a scalar")
             return loss
-        found = [value for value in self.outputs(made, noted).values() if jnp.issubdtype(value.dtype, jnp.floating)]
+        found = [
+            value for value in self.outputs(made, noted).values() if jnp.issubdtype(value.dtype, jnp.floating)
+        ]
         return sum(
             jnp.sum(value * jnp.asarray(projection(seed, place, value.shape), value.dtype))
             for place, value in enumerate(found)
@@ -361,7 +377,7 @@ class FlaxSide:
             moving = {key: inputs[key] for key in floats}
             return jax.value_and_grad(loss, (0, 1), has_aux=True)(chosen, moving)
 
-        flat = tree.flatten(params)
+        flat, after = tree.flatten(params), stats
         for place, names in enumerate(_portions(bridge, flat, portion)):
             chosen = {name: flat[name] for name in names}
             value, grads = differentiate(chosen, params, stats, inputs, targets, draws)
@@ -380,12 +396,10 @@ class FlaxSide:
             reason = "the pair has no tx" if self.pair.tx is None else "no updates were asked for"
             facts["skipped"] |= dict.fromkeys(("first_update", "optimizer_state", "updates", "resume"), reason)
         else:
-            tensors.update(arrays(self._train(bridge, noted, seed, steps, facts)))
+            tensors.update(arrays(self._train(bridge, noted, seed, steps)))
         return Recording(tensors, facts)
 
-    def _train(
-        self, bridge: Bridge, noted: Mapping[str, Any], seed: int, steps: int, facts: dict[str, Any]
-    ) -> dict[str, Any]:
+    def _train(self, bridge: Bridge, noted: Mapping[str, Any], seed: int, steps: int) -> dict[str, Any]:
         start, shapes, tx = self.model.params, noted["outputs"], self.pair.tx
 
         @jax.jit
@@ -458,7 +472,7 @@ def watched_nnx(module: nnx.Module, watch: Callable[..., Any]) -> Iterator[None]
     paths: dict[int, str] = {}
     for path, part in nnx.iter_modules(module):
         paths.setdefault(id(part), ".".join(map(str, path)))
-    classes = {type(part) for _, part in nnx.iter_modules(module) if callable(getattr(type(part), "__call__", None))}
+    classes = {type(part) for _, part in nnx.iter_modules(module) if callable(part)}
     stack: list[int] = []
 
     def wrapped(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -568,12 +582,16 @@ def precise() -> Iterator[None]:
 def converted(values: Mapping[str, Any], side: FlaxSide) -> dict[str, np.ndarray]:
     """What a user's own conversion made, by dotted path; all differences to the port at once."""
     flat = jax.tree_util.tree_flatten_with_path(values)[0]
-    found = {".".join(str(getattr(entry, "key", entry)) for entry in path): np.asarray(value) for path, value in flat}
+    found = {
+        ".".join(str(getattr(entry, "key", entry)) for entry in path): np.asarray(value) for path, value in flat
+    }
     own = side.variables()
     wanted = {leaf.name: own[leaf.name] for leaf in side.leaves}  # without counters, which need not be converted
     collections = ("params.", "batch_stats.")
     found = {
-        name if name in own else next((name.removeprefix(c) for c in collections if name.startswith(c)), name): value
+        name
+        if name in own
+        else next((name.removeprefix(c) for c in collections if name.startswith(c)), name): value
         for name, value in found.items()
     }
     problems = [f"{name} is missing" for name in wanted if name not in found]
@@ -599,11 +617,15 @@ def arrays(values: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
 @contextlib.contextmanager
 def exact_attention() -> Iterator[None]:
-    """While it lasts `jax.nn.dot_product_attention` keeps float64: its own softmax is float32 whatever comes in."""
+    """While it lasts `jax.nn.dot_product_attention` keeps float64: its own softmax is always float32."""
     original = jax.nn.dot_product_attention
 
     def attend(query: Any, key: Any, value: Any, bias: Any = None, mask: Any = None, **options: Any) -> Any:
-        rare = {name for name, given in options.items() if given is not None and name not in ("scale", "is_causal", "implementation")}
+        rare = {
+            name
+            for name, given in options.items()
+            if given is not None and name not in ("scale", "is_causal", "implementation")
+        }
         if query.dtype != jnp.float64 or query.ndim != 4 or rare - {"return_residual"}:
             return original(query, key, value, bias, mask, **options)
         if key.shape[-2] != query.shape[-2]:
@@ -719,7 +741,7 @@ def _defined(module: nnx.Module) -> list[tuple[str, ...]]:
 
 
 def _kind(owner: Any) -> str:
-    """The layer of Flax or jaxdl that a module is or is derived from; what somebody else wrote has a name of its own."""
+    """The layer of Flax or jaxdl that a module is or is derived from; what users wrote has its own name."""
     own = type(owner)
     base = next((cls for cls in own.__mro__ if cls.__module__.split(".")[0] in ("flax", "jaxdl")), own)
     return f"own {own.__name__}" if base in (nnx.Module, nnx.Pytree, linen.Module, object) else base.__name__

@@ -176,7 +176,10 @@ def _alive(seen: Mapping[str, _Seen], side: str, hint: str) -> None:
 def _leaf(name: str, theirs: _Seen, ours: _Seen, level: float, group: Group, local: str) -> Spread:
     both = theirs.still & ours.still
     a, b = theirs.pooled(), ours.pooled()
-    names = {"torch": describe(theirs.first[theirs.still], a), "port": describe(ours.first[ours.still], b)}
+    names: dict[str, Any] = {
+        "torch": describe(theirs.first[theirs.still], a),
+        "port": describe(ours.first[ours.still], b),
+    }
     reason, p, distance = "", math.nan, math.nan
     if not np.array_equal(theirs.still, ours.still):
         fixed, free = ("torch", "the port") if theirs.still.sum() > ours.still.sum() else ("the port", "torch")
@@ -197,7 +200,7 @@ def _leaf(name: str, theirs: _Seen, ours: _Seen, level: float, group: Group, loc
 
 def compare(a: np.ndarray, b: np.ndarray) -> tuple[float, dict[str, float]]:
     """The distance of two samples, and the p-values of four tests that they come from one distribution."""
-    shape = stats.ks_2samp(a, b, method="asymp")
+    shape: Any = stats.ks_2samp(a, b, method="asymp")
     middle_a, middle_b = np.median(a), np.median(b)
     found = {
         "the distributions differ": float(shape.pvalue),
@@ -211,7 +214,8 @@ def compare(a: np.ndarray, b: np.ndarray) -> tuple[float, dict[str, float]]:
 def _welch(a: np.ndarray, b: np.ndarray) -> float:
     if a.size < 2 or b.size < 2 or not (np.ptp(a) or np.ptp(b)):
         return 1.0
-    return float(stats.ttest_ind(a, b, equal_var=False).pvalue)
+    test: Any = stats.ttest_ind(a, b, equal_var=False)
+    return float(test.pvalue)
 
 
 def _beyond(a: np.ndarray, b: np.ndarray) -> float:

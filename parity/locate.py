@@ -1,11 +1,10 @@
 """Where a port goes wrong: every faulty layer, the glue between layers, or the part of training that differs.
 
-Each layer of the port is fed what torch's layer was fed and hands on what torch's gave ("teacher forcing"), so a fault
-in one does not show in those behind it, and all are found at once.
+Each layer of the port is fed what torch's layer was fed and hands on what torch's gave ("teacher forcing"), so a
+fault in one does not show in those behind it, and all are found at once.
 """
 
 import dataclasses
-import os.path
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,6 +30,7 @@ class Fault:
       detail: in a sentence.
       train: found in training mode.
       made: what came out in the port, with torch's axes; for `parity.diagnose`, as the rest.
+      wanted: what came out in torch, where it is kept: the gradients that a layer passes on.
       arrives: the glue leads to a layer; otherwise out of one.
       before: how many calls of `leaves` torch had finished.
       leaves: torch's paths of the innermost layers that have a counterpart.
@@ -43,6 +43,7 @@ class Fault:
     detail: str
     train: bool = False
     made: tuple[np.ndarray, ...] | None = dataclasses.field(default=None, repr=False, compare=False)
+    wanted: tuple[np.ndarray, ...] | None = dataclasses.field(default=None, repr=False, compare=False)
     arrives: bool = False
     before: int = 0
     leaves: tuple[str, ...] = ()
@@ -106,21 +107,16 @@ def locate(subject: Subject, judgement: Judgement, noted: Mapping[str, Any], *, 
         side = TorchSide(subject.pair, subject.module, subject.weights)
         for train in (False, True):
             forward = "train_forward" if train else "eval_forward"
-            ours, theirs = (
-                flax_calls(subject.flax, noted, seed=seed, train=train),
-                torch_calls(side, seed=seed, train=train),
-            )
+            ours = flax_calls(subject.flax, noted, seed=seed, train=train)
+            theirs = torch_calls(side, seed=seed, train=train)
             matches = match(subject.bridge, theirs, ours)
             rows = _rows(matches)
             matched = {found.torch.path for found in matches}
             unmatched = tuple(dict.fromkeys(call.path for call in theirs if call.path not in matched))
             if forward in failed:
+                known = {(fault.kind, fault.place) for fault in faults}
                 found = _forward(subject, noted, matches, seed, train)
-                faults += [
-                    fault
-                    for fault in found
-                    if (fault.kind, fault.place) not in {(f.kind, f.place) for f in faults}
-                ]
+                faults += [fault for fault in found if (fault.kind, fault.place) not in known]
         forward_ok = not failed & {"weights", "eval_forward", "train_forward"}
         if forward_ok and failed & {"loss", "input_gradients", "parameter_gradients"}:
             faults += _backward(matches, judgement, failed)
@@ -138,7 +134,7 @@ def match(bridge: Bridge, theirs: Sequence[Call], ours: Sequence[Call]) -> list[
     found = []
     for call in theirs:
         other = mine.get(f"{pairs[call.path]}#{call.index}") if call.path in pairs else None
-        if other and all(_comparable(a, b) for a, b in ((call.outputs, other.outputs),)):
+        if other and _comparable(call.outputs, other.outputs):
             inner = any(
                 path != call.path and (path.startswith(f"{call.path}.") or not call.path) for path in pairs
             )
@@ -192,7 +188,13 @@ def _by_name(pairs: Mapping[str, str], theirs: set[str], ours: set[str]) -> dict
 
 
 def _common(paths: Sequence[str]) -> str:
-    return ".".join(os.path.commonprefix([path.split(".") for path in paths]))
+    """The path of what encloses them all."""
+    common = []
+    for parts in zip(*(path.split(".") for path in paths), strict=False):
+        if len(set(parts)) > 1:
+            break
+        common.append(parts[0])
+    return ".".join(common)
 
 
 def _comparable(theirs: Sequence[np.ndarray], ours: Sequence[np.ndarray]) -> bool:
@@ -211,7 +213,7 @@ def _order(mine: np.ndarray, theirs: np.ndarray) -> tuple[int, ...] | None:
 
 
 def error(ours: Sequence[np.ndarray | None], theirs: Sequence[np.ndarray | None]) -> float:
-    """The largest relative error among arrays whose axes may be ordered differently; infinite if they do not fit."""
+    """The largest relative error among arrays with axes in any order; infinite if they do not fit."""
     if len(ours) != len(theirs):
         return float("inf")
     worst = 0.0
@@ -278,9 +280,9 @@ def _as_torch(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> tuple
     if len(theirs) != len(ours):
         return None
     found = [(mine, _order(mine, other)) for mine, other in zip(ours, theirs, strict=True)]
-    return (
-        None if any(order is None for _, order in found) else tuple(mine.transpose(order) for mine, order in found)
-    )
+    if any(order is None for _, order in found):
+        return None
+    return tuple(mine.transpose(order) for mine, order in found)
 
 
 def _as_port(theirs: Sequence[np.ndarray], ours: Sequence[np.ndarray]) -> tuple[np.ndarray, ...] | None:
@@ -313,27 +315,27 @@ def _backward(matches: Sequence[Match], judgement: Judgement, failed: set[str]) 
             break
         if passes > ONE_STEP:
             detail = "the gradient that reaches its output is right, the one it passes to its input is not"
-            faults.append(Fault("backward", theirs.path, ours.path, passes, detail, True))
-    if not faults and "loss" in failed:
-        faults.append(
-            Fault(
-                "loss",
-                "",
-                "",
-                judgement.phase("loss").leaves[0].error,
-                "the outputs are right, the loss is not",
-                True,
+            mine, wanted = _both(ours.input_gradients, theirs.input_gradients)
+            faults.append(
+                Fault("backward", theirs.path, ours.path, passes, detail, True, _as_torch(mine, wanted), wanted)
             )
-        )
+    if not faults and "loss" in failed:
+        worst = judgement.phase("loss").leaves[0].error
+        faults.append(Fault("loss", "", "", worst, "the outputs are right, the loss is not", True))
     if not faults:
         for name in ("parameter_gradients", "input_gradients"):
             for leaf in judgement.phase(name).leaves if name in failed else ():
                 if leaf.verdict is Verdict.FAIL:
                     place = leaf.name.rpartition(".")[0] if name == "parameter_gradients" else ""
-                    faults.append(
-                        Fault("backward", place, "", leaf.error, f"the gradient by {leaf.name} is wrong", True)
-                    )
+                    detail = f"the gradient by {leaf.name} is wrong"
+                    faults.append(Fault("backward", place, "", leaf.error, detail, True))
     return faults
+
+
+def _both(ours: Sequence[Any], theirs: Sequence[Any]) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
+    """The pairs of arrays of which both sides have one."""
+    found = [pair for pair in zip(ours, theirs, strict=True) if pair[0] is not None and pair[1] is not None]
+    return tuple(mine for mine, _ in found), tuple(other for _, other in found)
 
 
 def _training(
@@ -343,15 +345,9 @@ def _training(
     if "buffers" in failed:
         forward_ok = not failed & {"eval_forward", "train_forward"}
         right = {row.place for row in rows if max(row.inputs, row.outputs) <= ONE_STEP}
+        detail = "the statistic moves differently in training"
         faults += [
-            Fault(
-                "buffers",
-                leaf.name,
-                _port(bridge, leaf.name),
-                leaf.error,
-                "the statistic moves differently in training",
-                True,
-            )
+            Fault("buffers", leaf.name, _port(bridge, leaf.name), leaf.error, detail, True)
             for leaf in judgement.phase("buffers").leaves
             if leaf.verdict is Verdict.FAIL and (forward_ok or leaf.name.rpartition(".")[0] in right)
         ]

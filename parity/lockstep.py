@@ -1,11 +1,11 @@
 """Whole training runs side by side: the same weights, the same batches, thousands of updates, both accuracies.
 
-In float64 the two losses are compared step by step. In float32 rounding grows with every update, in torch as well: the
-port has to stay within the envelope of torch runs whose initial weights differ by half a unit in the last place.
+In float64 the two losses are compared step by step. In float32 rounding grows with every update, in torch as well:
+the port has to stay within the envelope of torch runs whose weights start half a unit in the last place apart.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -200,7 +200,7 @@ def _flat(values: Mapping[str, np.ndarray]) -> np.ndarray:
     return np.concatenate([np.ravel(values[name]) for name in sorted(values)])
 
 
-def _given(part: Any) -> Callable[..., Any] | Any:
+def _given(part: Any) -> Any:
     if part is None:
         raise ValueError("a lockstep run needs a pair with loss, torch_optimizer and tx")
     return part

@@ -101,6 +101,7 @@ def in_torch(seed: int, step: int) -> Iterator[list[dict[str, Any]]]:
 
     patches = [(F, "dropout", dropout), (torch, "dropout", dropout), (F, "scaled_dot_product_attention", attend)]
     patches += [(F, name, channels) for name in ("dropout1d", "dropout2d", "dropout3d")]
+
     def bernoulli(x: Any, p: float = 0.5, **_: Any) -> Any:
         mask = draw(seed, step, len(calls), x.shape) < p
         calls.append({"shape": list(x.shape), "rate": float(1 - p)})

@@ -27,7 +27,7 @@ class Pair:
     Attributes:
       torch: the ``torch.nn.Module``, or a function without arguments that makes it.
       flax: the ``flax.nnx.Module`` or ``flax.linen.Module``, or a function that makes it; with a seed as its
-        optional argument, as in ``lambda seed=0: Net(rngs=nnx.Rngs(seed))``, its initial weights can be judged too.
+        optional argument, as in ``lambda seed=0: Net(rngs=nnx.Rngs(seed))``, its initial weights are judged too.
       inputs: ``rng -> x``: one batch as torch's ``forward`` takes it, as NumPy arrays: an array, a tuple of
         them, or a dict of keyword arguments. Floating-point arrays are drawn in any precision.
       flax_inputs: what the port takes instead, as a function of the same arguments; it must work on NumPy and
@@ -38,7 +38,7 @@ class Pair:
       outputs: ``(of_torch, of_flax)``: picks what is compared from what the modules return.
       torch_optimizer: ``module -> torch.optim.Optimizer``, over ``module.parameters()`` or groups of them.
       torch_scheduler: ``optimizer -> scheduler``, stepped after every update.
-      clip: ``module -> ...``, called between ``backward`` and ``step``: ``clip_grad_norm_(module.parameters(), 1)``.
+      clip: ``module -> ...``, called between ``backward`` and ``step``: ``clip_grad_norm_`` and the like.
       zero_grad: False for a loop that forgets it.
       accumulate: how many times ``backward`` runs for one ``step``.
       tx: the optax transformation that should do the same, clipping, schedule and accumulation included.
@@ -117,8 +117,8 @@ def named(values: Any) -> dict[str | int, np.ndarray]:
 
 def channels_last(*inputs: Any) -> Any:
     """Images (B, C, H, W) as (B, H, W, C), also with one or three axes of space; other arrays as they are."""
-    moved = tuple(x.transpose((0, *range(2, x.ndim), 1)) if x.ndim > 2 else x for x in inputs)
-    return moved if len(moved) > 1 else moved[0]
+    moved = [x.transpose((0, *range(2, x.ndim), 1)) if x.ndim > 2 else x for x in inputs]
+    return tuple(moved) if len(moved) > 1 else moved[0]
 
 
 def load(target: str) -> Pair:
@@ -163,7 +163,8 @@ def _import(place: str) -> Any:
             raise PairError(f"no file {place}")
         sys.path.insert(0, str(path.parent))  # a file imports its neighbours, as a script does
         spec = importlib.util.spec_from_file_location(path.stem, path)
-        assert spec and spec.loader
+        assert spec is not None
+        assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         sys.modules[path.stem] = module
         spec.loader.exec_module(module)

@@ -2,10 +2,9 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
@@ -98,13 +97,12 @@ def prepare(pair: Pair, *, seed: int = 0, dtype: Any = jnp.float64) -> Subject:
         rules=pair.rules,
         ignore=pair.ignore,
     )
-    ties = torch_side.tied(module)
     bridge, told = probe.settle(bridge, flax, module, bridge.merged(weights), seed)
     warnings += told
     flax.flattened = bridge.flattened
     if pair.weights == "copy":
         flax.load(bridge.to_flax(weights))
-    elif callable(pair.weights):
+    elif pair.weights != "loaded":
         flax.load(converted(pair.weights(weights), flax))
     weights = bridge.merged(weights)
     bad = [name for name, value in flax.variables().items() if not np.isfinite(value).all()]
@@ -143,7 +141,7 @@ def record(subject: Subject, *, seed: int = 0, steps: int = STEPS) -> tuple[Reco
 
 @dataclasses.dataclass(frozen=True)
 class Proof:
-    """A judgement and what it rests on: the pair made ready, torch's recording and the port's; None after an ERROR."""
+    """A judgement and what it rests on: the pair made ready and both recordings; None after an ERROR."""
 
     judgement: Judgement
     subject: Subject | None = None

@@ -99,7 +99,7 @@ class Writer(MutableMapping[str, np.ndarray]):
         if array.dtype not in kinds:
             raise RecordingError(f"{name}: a dump holds no {array.dtype}")
         start = self.file.seek(0, os.SEEK_END)
-        content = memoryview(array.reshape(-1)).cast("B") if array.size else memoryview(b"")
+        content = _bytes(array)
         self.file.write(content)
         self.entries[name] = {
             "dtype": kinds[array.dtype],
@@ -154,7 +154,7 @@ class Lazy(Mapping[str, np.ndarray]):
         entry = self.entries[name]
         with self.path.open("rb") as file:
             array = _read(file, self.start, entry)
-        if zlib.crc32(memoryview(array.reshape(-1)).cast("B") if array.size else b"") != self.checksums[name]:
+        if zlib.crc32(_bytes(array)) != self.checksums[name]:
             raise RecordingError(f"{self.path} is damaged: {name} is not what was written")
         return array
 
@@ -215,3 +215,8 @@ def _read(file: BinaryIO, start: int, entry: Mapping[str, Any]) -> np.ndarray:
     file.seek(start + first)
     array = np.fromfile(file, kind, (last - first) // kind.itemsize)
     return array.reshape(entry["shape"])
+
+
+def _bytes(array: np.ndarray) -> memoryview:
+    """An array's content, not copied."""
+    return array.reshape(-1).view(np.uint8).data if array.size else memoryview(b"")

@@ -62,7 +62,9 @@ def describe(module: torch.nn.Module) -> list[Group]:
         }
         if own or buffers:
             leaves = {key: tuple(value.shape) for key, value in (own | buffers).items()}
-            settings = {key: getattr(child, key) for key in SETTINGS if isinstance(getattr(child, key, None), int | bool)}
+            settings = {
+                key: getattr(child, key) for key in SETTINGS if isinstance(getattr(child, key, None), int | bool)
+            }
             groups.append(Group(name, kind(child), leaves, tuple(buffers), settings))
     return groups
 
@@ -129,7 +131,9 @@ def shaken(values: Mapping[str, np.ndarray], seed: int) -> dict[str, np.ndarray]
 def starting(pair: Pair, module: torch.nn.Module, seed: int) -> tuple[dict[str, np.ndarray], list[str]]:
     """The weights that a comparison starts with, float64, and what was done to them."""
     told = []
-    floats = {str(value.dtype).removeprefix("torch.") for value in module.parameters() if value.is_floating_point()}
+    floats = {
+        str(value.dtype).removeprefix("torch.") for value in module.parameters() if value.is_floating_point()
+    }
     if floats - {"float32", "float64"}:
         told.append(f"torch's weights are {', '.join(sorted(floats))}; they are taken into float64 as they are")
     weights = state(module)
@@ -160,7 +164,13 @@ def outputs(values: Any) -> dict[str, torch.Tensor]:
     """The tensors in what a module returned, by their place."""
     if isinstance(values, torch.Tensor):
         return {"output": values}
-    items = values.items() if isinstance(values, Mapping) else enumerate(values) if isinstance(values, tuple | list) else ()
+    items = (
+        values.items()
+        if isinstance(values, Mapping)
+        else enumerate(values)
+        if isinstance(values, tuple | list)
+        else ()
+    )
     found = {}
     for place, value in items:
         inner = outputs(value)
@@ -219,7 +229,9 @@ class TorchSide:
         inputs, targets = self.pair.batch(seed, step)
         if self.noise:
             floats = {str(key): value for key, value in inputs.items() if value.dtype.kind == "f"}
-            moved = perturbed({key: value.astype(np.float64) for key, value in floats.items()}, seed + step, self.noise)
+            moved = perturbed(
+                {key: value.astype(np.float64) for key, value in floats.items()}, seed + step, self.noise
+            )
             inputs = {key: moved.get(str(key), value) for key, value in inputs.items()}
         return {key: self.tensor(value) for key, value in inputs.items()}, tuple(map(self.tensor, targets))
 
@@ -267,7 +279,9 @@ class TorchSide:
         if self.pair.torch_optimizer and steps:
             tensors.update(self._train(seed, steps, facts))
         else:
-            reason = "no updates were asked for" if self.pair.torch_optimizer else "the pair has no torch_optimizer"
+            reason = (
+                "no updates were asked for" if self.pair.torch_optimizer else "the pair has no torch_optimizer"
+            )
             facts["skipped"] |= dict.fromkeys(("first_update", "optimizer_state", "updates", "resume"), reason)
         return Recording(tensors, facts)
 
@@ -295,7 +309,7 @@ class TorchSide:
             made = self.call(module, inputs)
         if not torch.equal(before_call, torch.get_rng_state()):
             raise PairError(
-                "torch's forward draws random numbers in training that cannot be shared with the port: only dropout "
+                "torch's forward draws random numbers in training that the port cannot share: only dropout "
                 "of torch.nn.functional can (not that inside nn.LSTM or nn.GRU, nor torch.rand); set it to 0"
             )
         loss = self.objective(made, targets, seed)
@@ -324,7 +338,7 @@ class TorchSide:
             facts["skipped"]["buffers"] = "the torch module has no floating-point buffers"
 
     def changes(self, *, seed: int = 0, steps: int = 5) -> dict[str, np.ndarray]:
-        """Of all parameters since the start, after every update: ``step/key``; the part of `record` that trains."""
+        """Of all parameters since the start, after every update: ``step/key``, as in `record`."""
         run = _Run(self, self.fresh())
         start, found = run.parameters(), {}
         for step in range(steps):
@@ -411,7 +425,7 @@ class _Run:
         }
 
     def save(self) -> dict[str, Any]:
-        """Everything a checkpoint of a torch user holds, and the gradients that a forgotten zero_grad carries over."""
+        """What a torch user saves, and the gradients that a forgotten zero_grad carries over."""
         return copy.deepcopy(
             {
                 "module": self.module.state_dict(),
@@ -482,4 +496,3 @@ def _hold(parameter: torch.nn.Parameter, start: int, stop: int) -> None:
 
 def _gradient(tensor: torch.Tensor) -> np.ndarray:
     return numpy(torch.zeros_like(tensor) if tensor.grad is None else tensor.grad)
-

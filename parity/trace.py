@@ -50,7 +50,7 @@ def torch_calls(side: TorchSide, *, seed: int = 0, train: bool) -> list[Call]:
     for value in inputs.values():
         if value.is_floating_point():
             value.requires_grad_(train)
-    opened: list[tuple[str, int, list[torch.Tensor], list[Any]]] = []
+    opened: list[tuple[str, int, list[np.ndarray], list[Any]]] = []
     done: list[tuple[str, int, list[np.ndarray], list[np.ndarray], list[Any], list[Any]]] = []
     counts: collections.Counter[str] = collections.Counter()
 

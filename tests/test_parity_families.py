@@ -30,7 +30,7 @@ CHOSEN = (
     "tied",
     "linen-attention",
 )
-CHOSEN += ("linen-gru", "flattened", "dropped")
+CHOSEN += ("linen-attention", "linen-gru", "flattened", "dropped")
 
 
 @pytest.mark.parametrize("name", CHOSEN)

@@ -180,7 +180,7 @@ def test_torch_generator_is_left_alone():
 @pytest.mark.parametrize(
     ("own", "message"),
     [
-        (pair(lambda: torch.nn.Linear(6, 20), lambda: Linear(6, 20, rngs=nnx.Rngs(0))), "takes no seed: write flax=lambda"),
+        (pair(lambda: torch.nn.Linear(6, 20), lambda: Linear(6, 20, rngs=nnx.Rngs(0))), "takes no seed: write"),
         (pair(torch.nn.Linear(6, 20), lambda seed=0: Linear(6, 20, rngs=nnx.Rngs(seed))), "already made"),
         (pair(lambda: torch.nn.Linear(6, 20), Linear(6, 20, rngs=nnx.Rngs(0))), "already made"),
         (pair(lambda: torch.nn.Linear(6, 20), lambda seed=0: Linear(6, 20, rngs=nnx.Rngs(0))), "same weights under every"),  # noqa: ARG005, E501

@@ -1,4 +1,4 @@
-"""Three small correct pairs to plant faults into: a perceptron, a network with BatchNorm and dropout, a transformer block.
+"""Three small correct pairs to plant faults into: a perceptron, a network with BatchNorm, a transformer block.
 
 Each has another optimizer, schedule and way to train, so that together they have a place for every fault.
 """
