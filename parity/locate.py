@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from parity.align import orders
-from parity.bridge import Bridge, tokens
+from parity.bridge import Bridge
+from parity.matching import Match, as_port, as_torch, error, match
 from parity.prove import Subject, precise
 from parity.torch_side import TorchSide
-from parity.trace import Call, flax_calls, forced, torch_calls
-from parity.verdict import ONE_STEP, Judgement, Verdict, relative
+from parity.trace import flax_calls, forced, torch_calls
+from parity.verdict import ONE_STEP, Judgement, Verdict
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +23,8 @@ class Fault:
     """Something that computes differently, when all before it computes the same.
 
     Attributes:
-      kind: "weights", "layer", "glue", "backward", "buffers", "loss", "optimizer", "schedule" or "resume".
+      kind: "weights", "layer", "glue", "backward", "variance", "buffers", "loss", "optimizer", "schedule" or
+        "resume".
       place: torch's path of the layer, or of the layer that the glue leads to; empty where there is none.
       port: the same in the port.
       error: relative L2 of what comes out of it.
@@ -76,15 +77,6 @@ class Location:
     unmatched: tuple[str, ...] = ()
 
 
-@dataclasses.dataclass(frozen=True)
-class Match:
-    """A call in torch and one in the port; ``leaf``: no other match lies within it."""
-
-    torch: Call
-    flax: Call
-    leaf: bool
-
-
 def locate(subject: Subject, judgement: Judgement, noted: Mapping[str, Any], *, seed: int = 0) -> Location:
     """Finds what makes the failing phases fail.
 
@@ -120,109 +112,26 @@ def locate(subject: Subject, judgement: Judgement, noted: Mapping[str, Any], *, 
         forward_ok = not failed & {"weights", "eval_forward", "train_forward"}
         if forward_ok and failed & {"loss", "input_gradients", "parameter_gradients"}:
             faults += _backward(matches, judgement, failed)
+    faults += _variances(judgement, failed, {fault.place for fault in faults}, rows)
     faults += _training(judgement, failed, subject.bridge, bool(faults), rows)
     return Location(tuple(faults), tuple(rows), unmatched)
 
 
-def match(bridge: Bridge, theirs: Sequence[Call], ours: Sequence[Call]) -> list[Match]:
-    """Pairs the calls of modules that hold the same weights, of what encloses them, and of layers of one name."""
-    paths = {call.path for call in theirs}, {call.path for call in ours}
-    pairs = _by_weights(bridge, *paths)
-    pairs |= _by_enclosing(pairs, *paths)
-    pairs |= _by_name(pairs, *paths)
-    mine = {call.name: call for call in ours}
-    found = []
-    for call in theirs:
-        other = mine.get(f"{pairs[call.path]}#{call.index}") if call.path in pairs else None
-        if other and _comparable(call.outputs, other.outputs):
-            inner = any(
-                path != call.path and (path.startswith(f"{call.path}.") or not call.path) for path in pairs
-            )
-            found.append(Match(call, other, not inner))
-    return found
-
-
-def _by_weights(bridge: Bridge, theirs: set[str], ours: set[str]) -> dict[str, str]:
-    places: dict[str, list[str]] = {}
-    for link in bridge.links:
-        owner = link.source.keys[0].rpartition(".")[0]
-        places.setdefault(owner, []).append(".".join(link.leaf.path[:-1]))
-    found = {}
-    for owner, ports in places.items():
-        common = ports[0] if len(set(ports)) == 1 else _common(ports)
-        # A layer that torch does not call itself (the out_proj of an attention) belongs to the one around it.
-        if owner in theirs and common in ours:
-            found[owner] = common
-    return found
-
-
-def _by_enclosing(pairs: Mapping[str, str], theirs: set[str], ours: set[str]) -> dict[str, str]:
-    found = {"": ""} if "" in theirs and "" in ours else {}
-    for path in sorted(theirs - pairs.keys() - {""}, key=lambda path: -path.count(".")):
-        inside = {other for name, other in pairs.items() if name.startswith(f"{path}.")}
-        if not inside:
-            continue
-        common = _common(sorted(inside))
-        while common and common not in ours:
-            common = common.rpartition(".")[0]
-        others = {other for name, other in pairs.items() if not name.startswith(f"{path}.")}
-        if common and not any(other.startswith(f"{common}.") or other == common for other in others):
-            found[path] = common
-    return found
-
-
-def _by_name(pairs: Mapping[str, str], theirs: set[str], ours: set[str]) -> dict[str, str]:
-    free = ours - set(pairs.values())
-    spelled = {tokens(path.split(".")): path for path in free}
-    found = {}
-    for path in theirs - pairs.keys():
-        parent, _, name = path.rpartition(".")
-        base = pairs.get(parent)
-        candidates = [path.split(".")] + ([[*base.split("."), name]] if base else [])
-        for candidate in candidates:
-            port = spelled.get(tokens(candidate))
-            if port is not None:
-                found[path] = port
-                break
-    return found
-
-
-def _common(paths: Sequence[str]) -> str:
-    """The path of what encloses them all."""
-    common = []
-    for parts in zip(*(path.split(".") for path in paths), strict=False):
-        if len(set(parts)) > 1:
-            break
-        common.append(parts[0])
-    return ".".join(common)
-
-
-def _comparable(theirs: Sequence[np.ndarray], ours: Sequence[np.ndarray]) -> bool:
-    return len(theirs) == len(ours) and all(
-        next(orders(mine.shape, other.shape), None) is not None for other, mine in zip(theirs, ours, strict=True)
-    )
-
-
-def _order(mine: np.ndarray, theirs: np.ndarray) -> tuple[int, ...] | None:
-    """The order of axes that brings the port's array nearest to torch's."""
-    return min(
-        orders(mine.shape, theirs.shape),
-        key=lambda order: np.linalg.norm(mine.transpose(order) - theirs),
-        default=None,
-    )
-
-
-def error(ours: Sequence[np.ndarray | None], theirs: Sequence[np.ndarray | None]) -> float:
-    """The largest relative error among arrays with axes in any order; infinite if they do not fit."""
-    if len(ours) != len(theirs):
-        return float("inf")
-    worst = 0.0
-    for mine, other in zip(ours, theirs, strict=True):
-        if mine is None or other is None:
-            continue
-        order = _order(mine, other)
-        worst = max(worst, float("inf") if order is None else relative(mine.transpose(order), other))
-    return worst
+def _variances(judgement: Judgement, failed: set[str], known: set[str], rows: Sequence[Row]) -> list[Fault]:
+    """Norms that are right on their own inputs and wrong on inputs of large mean."""
+    ports = {row.place: row.port for row in rows}
+    return [
+        Fault(
+            "variance",
+            leaf.name,
+            ports.get(leaf.name, ""),
+            leaf.error,
+            "wrong on inputs of large mean alone",
+            True,
+        )
+        for leaf in (judgement.phase("large_mean").leaves if "large_mean" in failed else ())
+        if leaf.verdict is Verdict.FAIL and leaf.name not in known
+    ]
 
 
 def _rows(matches: Sequence[Match]) -> list[Row]:
@@ -242,8 +151,8 @@ def _forward(
     given, usable = {}, []
     for found in matches:
         theirs, ours = found.torch, found.flax
-        returned = _as_port(theirs.outputs, ours.outputs)
-        wanted = _as_port(theirs.inputs, ours.inputs) if found.leaf else None
+        returned = as_port(theirs.outputs, ours.outputs)
+        wanted = as_port(theirs.inputs, ours.inputs) if found.leaf else None
         if returned is not None:
             given[ours.name] = (wanted, returned)
             usable.append(found)
@@ -261,10 +170,10 @@ def _forward(
         arrived, gave = error(received, theirs.inputs), error(made, theirs.outputs)
         if found.leaf and arrived > ONE_STEP:
             detail = f"between {before} and {name}: what reaches {name} is wrong, all before it is right"
-            at = _as_torch(received, theirs.inputs)
+            at = as_torch(received, theirs.inputs)
             faults.append(Fault("glue", theirs.path, ours.path, arrived, detail, made=at, arrives=True, **known))
         if gave > ONE_STEP:
-            at = _as_torch(made, theirs.outputs)
+            at = as_torch(made, theirs.outputs)
             if found.leaf:
                 detail = "given torch's input it gives another output"
                 faults.append(Fault("layer", theirs.path, ours.path, gave, detail, made=at, **known))
@@ -273,29 +182,6 @@ def _forward(
                 faults.append(Fault("glue", theirs.path, ours.path, gave, detail, made=at, **known))
         before = name
     return faults
-
-
-def _as_torch(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> tuple[np.ndarray, ...] | None:
-    """The port's arrays with torch's axes; None where they do not correspond."""
-    if len(theirs) != len(ours):
-        return None
-    found = [(mine, _order(mine, other)) for mine, other in zip(ours, theirs, strict=True)]
-    if any(order is None for _, order in found):
-        return None
-    return tuple(mine.transpose(order) for mine, order in found)
-
-
-def _as_port(theirs: Sequence[np.ndarray], ours: Sequence[np.ndarray]) -> tuple[np.ndarray, ...] | None:
-    """torch's arrays with the axes of the port's; None where they do not correspond."""
-    if len(theirs) != len(ours):
-        return None
-    found = []
-    for other, mine in zip(theirs, ours, strict=True):
-        order = _order(mine, other)
-        if order is None:
-            return None
-        found.append(np.ascontiguousarray(other.transpose(np.argsort(order))))
-    return tuple(found)
 
 
 def _backward(matches: Sequence[Match], judgement: Judgement, failed: set[str]) -> list[Fault]:
@@ -317,7 +203,7 @@ def _backward(matches: Sequence[Match], judgement: Judgement, failed: set[str]) 
             detail = "the gradient that reaches its output is right, the one it passes to its input is not"
             mine, wanted = _both(ours.input_gradients, theirs.input_gradients)
             faults.append(
-                Fault("backward", theirs.path, ours.path, passes, detail, True, _as_torch(mine, wanted), wanted)
+                Fault("backward", theirs.path, ours.path, passes, detail, True, as_torch(mine, wanted), wanted)
             )
     if not faults and "loss" in failed:
         worst = judgement.phase("loss").leaves[0].error

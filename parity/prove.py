@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-from parity import flax_side, probe, torch_side, verdict
+from parity import flax_side, norms, probe, torch_side, verdict
 from parity.bridge import Bridge, BridgeError, infer
 from parity.flax_side import FlaxSide, converted
 from parity.pair import Pair, PairError
@@ -129,6 +129,7 @@ def record(subject: Subject, *, seed: int = 0, steps: int = STEPS) -> tuple[Reco
     perturbed = TorchSide(pair, module, moved, hold=held, noise=ROUNDING).record(seed=seed, steps=steps)
     with blamed("the port's side"):
         port = subject.flax.record(subject.bridge, reference.facts, seed=seed, steps=steps)
+    _add_norms(subject, reference, port, seed)
     if pair.weights != "copy":
         own = subject.bridge.to_torch(subject.flax.variables())
         port.tensors = {f"weights/{name}": value for name, value in own.items()} | dict(port.tensors)
@@ -137,6 +138,17 @@ def record(subject: Subject, *, seed: int = 0, steps: int = STEPS) -> tuple[Reco
     else:
         port.facts["skipped"]["weights"] = "the bridge carried them"
     return reference, port, perturbed
+
+
+def _add_norms(subject: Subject, reference: Recording, port: Recording, seed: int) -> None:
+    side = TorchSide(subject.pair, subject.module, subject.weights)
+    theirs, ours = norms.large_mean(side, subject.flax, subject.bridge, reference.facts, seed)
+    for recording, found in ((reference, theirs), (port, ours)):
+        recording.tensors = dict(recording.tensors) | {
+            f"large_mean/{path}": value for path, value in found.items()
+        }
+    if not theirs:
+        reference.facts["skipped"]["large_mean"] = "torch has no norm that the port calls too"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,6 +16,7 @@ PHASES = (
     "weights",
     "eval_forward",
     "train_forward",
+    "large_mean",
     "loss",
     "input_gradients",
     "parameter_gradients",

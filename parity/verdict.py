@@ -15,6 +15,9 @@ from parity.recording import PHASES, Recording, View
 # planted fault stood at 3e-7 (see the table in the README): either threshold is far from both.
 ONE_STEP = 1e-10
 MANY_STEPS = 1e-9
+# Norms on a mean of 10^5 spreads: a careful variance was off by 1e-10 there, a difference of squares by 1e-6.
+LARGE_MEAN = 1e-8
+LIMITS = {"updates": MANY_STEPS, "resume": MANY_STEPS, "large_mean": LARGE_MEAN}
 # A gradient this much smaller than that of all parameters together is rounding: torch's own is as wrong.
 STRUCTURAL_ZERO = 1e-12
 NO_GRADIENT = "the gradient is zero up to rounding: no input moves it"
@@ -152,12 +155,10 @@ def judge(
       torch, flax: the reference and the port.
       bridge: joins torch's terms that the port keeps as one; without it names are taken as they are.
       perturbed: torch with weights and inputs that rounding could have changed.
-      limits: phase -> threshold, instead of `ONE_STEP` and `MANY_STEPS`.
+      limits: phase -> threshold, instead of `ONE_STEP` and `LIMITS`.
       floors: ``phase/leaf`` -> the error that such a rounding makes, in place of ``perturbed``.
     """
-    limits = {name: MANY_STEPS if name in ("updates", "resume") else ONE_STEP for name in PHASES} | dict(
-        limits or {}
-    )
+    limits = dict.fromkeys(PHASES, ONE_STEP) | LIMITS | dict(limits or {})
     phases, still = [], set()
     for name in PHASES:
         reasons = [facts["skipped"].get(name) for facts in (torch.facts, flax.facts)]

@@ -67,6 +67,8 @@ def _candidates(
         yield from layers.candidates(fault, subject, seed)
     elif fault.kind == "glue":
         yield from glue.candidates(fault, subject, seed)
+    elif fault.kind == "variance":
+        yield from layers.variance(fault)
     elif fault.kind == "buffers":
         yield from statistics.candidates(fault, subject, port, seed)
     elif fault.kind == "loss":

@@ -16,7 +16,8 @@ from parity.diagnose.explanation import Candidate, Explanation
 from parity.diagnose.functions import ACTIVATIONS, swaps
 from parity.diagnose.values import numbers, precision
 from parity.diagnose.weights import images
-from parity.locate import Fault, error
+from parity.locate import Fault
+from parity.matching import error
 from parity.prove import Subject
 from parity.torch_side import TorchSide
 
@@ -51,6 +52,10 @@ class Scene:
         except Exception:  # a variant that this layer cannot take explains nothing
             return math.inf
         return error(self.made, numbers(made))
+
+
+# What a difference of squares is off by in float64 at the mean of `parity.norms`, with room for bad luck.
+LOST = 1e-5
 
 
 def candidates(fault: Fault, subject: Subject, seed: int) -> Iterator[Candidate]:
@@ -216,3 +221,9 @@ def _weighted(module: Any, name: str) -> Iterator[Variant]:
     if getattr(module, "bias", None) is not None:
         yield Explanation("missing bias", f"{name}: add the bias"), given(bias=torch.zeros_like(module.bias))
         yield Explanation("doubled bias", f"{name}: add the bias once"), given(bias=2 * module.bias)
+
+
+def variance(fault: Fault) -> Iterator[Candidate]:
+    """For a norm that is wrong on inputs of large mean alone: the digits that a difference of squares loses."""
+    fix = f"{fault.place}: use_fast_variance=False; E[x^2] - E[x]^2 has no digits left at a large mean in float32"
+    yield Explanation("fast variance", fix), 0.0 if fault.error < LOST else math.inf

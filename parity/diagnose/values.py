@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from parity.diagnose.explanation import Candidate, Explanation
-from parity.locate import error
+from parity.matching import error
 from parity.torch_side import outputs
 from parity.verdict import relative
 

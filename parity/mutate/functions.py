@@ -90,7 +90,7 @@ def _pooling(given: Right) -> Iterator[Planted]:
 
 
 def _replaced(given: Right, name: str, other: Callable[..., Any], owner: Any = jax.nn) -> Iterator[Planted]:
-    """The pair whose port calls ``other(function, *args)`` at the first place where it calls a function by name."""
+    """The pair whose port calls ``other(function, *args)`` for its first call of a function, by name."""
 
     def first_only() -> Callable[..., Any]:
         calls = itertools.count()

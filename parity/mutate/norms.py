@@ -17,7 +17,9 @@ def _eps(given: Right) -> Iterator[Planted]:
 
 @fault("fast variance", "a norm computes its variance as E[x^2] - E[x]^2")
 def _fast(given: Right) -> Iterator[Planted]:
-    return changed(given, attribute(("use_fast_variance",), lambda fast: True if fast is False else None))
+    return changed(
+        given, attribute(("use_fast_variance",), lambda fast: True if fast is False else None), ("variance",)
+    )
 
 
 @fault("BatchNorm momentum", "momentum counts the other way round")
