@@ -51,10 +51,8 @@ def name(result: dict[str, Any]) -> str:
 def load(folder: Path = RESULTS) -> list[dict[str, Any]]:
     """All results, in the order of the page."""
     results = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
-    workloads = list(WORKLOADS)
-    return sorted(
-        results, key=lambda found: (ORDER.index(found["kind"]), workloads.index(found.get("workload", workloads[0])))
-    )
+    workloads = [None, *WORKLOADS]
+    return sorted(results, key=lambda found: (ORDER.index(found["kind"]), workloads.index(found.get("workload"))))
 
 
 def update(results: Sequence[dict[str, Any]], readme: Path = README) -> None:
