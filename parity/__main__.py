@@ -135,6 +135,11 @@ def _narrow(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _epochs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--epochs", type=int, default=10, help="of MNIST, 10 by default")
+    parser.add_argument("--data-dir", type=Path, help="where MNIST is, if not at hand")
+
+
 def _draws(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seeds", type=_natural, default=100, help="how many initialisations (default %(default)s)"
@@ -248,6 +253,17 @@ def _mutate(options: argparse.Namespace) -> int:
     return PASS if all(result.caught for result in results) else FAIL
 
 
+def _lockstep(options: argparse.Namespace) -> int:
+    from parity.lockstep import lockstep
+    from parity.pair import load
+
+    inside = True
+    for run in lockstep(load(options.target), options.data_dir, epochs=options.epochs, seed=options.seed):
+        print(run.text(), flush=True)
+        inside = inside and run.inside
+    return PASS if inside else FAIL
+
+
 def _dump(options: argparse.Namespace) -> int:
     from parity.pair import load
 
@@ -348,6 +364,7 @@ COMMANDS = {
     "locate": (_prove, "the tree of layers, and every one that differs", _target, _seed, _steps, _forms),
     "diagnose": (_prove, "every fault, its likeliest cause and the fix", _target, _seed, _steps, _forms),
     "mutate": (_mutate, "plant known bugs and count which are caught", _target, _planted, _seed, _steps),
+    "lockstep": (_lockstep, "train both on MNIST to the end and compare every step", _target, _seed, _epochs),
     "init": (_init, "compare the distributions of initial parameters", _target, _draws, _forms),
     "dump": (_dump, "write what one side computes, for another machine", _sides, _seed, _steps),
     "compare": (_compare, "judge two dumps", _two, _forms),

@@ -21,7 +21,7 @@ from jaxdl.data.loader import Loader
 from parity import torch_side
 from parity.flax_side import FlaxSide
 from parity.measure import FACTOR, RUNS
-from parity.pair import Pair
+from parity.pair import Pair, PairError
 from parity.prove import Subject, precise, prepare
 from parity.torch_side import TorchSide
 from parity.verdict import relative
@@ -66,6 +66,27 @@ class Lockstep:
             found.append(relative(self.port.parameters[epoch], truth) / floor if floor else 0.0)
         return found
 
+    def text(self) -> str:
+        """The result for people: the deviation of the losses, the envelope, both accuracies."""
+        verdict = "PASS" if self.inside else "FAIL"
+        words = (
+            "losses within 1e-9"
+            if self.dtype == "float64"
+            else f"parameters within {FACTOR:g} times torch's error"
+        )
+        lines = [
+            f"{self.dtype}: {verdict}, {words}",
+            f"  steps {len(self.deviation)}, largest relative deviation of the loss {self.deviation.max():.1e}, "
+            f"at the end {self.deviation[-1]:.1e}",
+            f"  test accuracy: torch {self.torch[0].accuracy:.2%}, port {self.port.accuracy:.2%}",
+        ]
+        if self.dtype != "float64":
+            ratios = ", ".join(f"{ratio:.2f}" for ratio in self.ratios)
+            lines.insert(
+                2, f"  error of the parameters over the largest of {len(self.torch)} torch runs: {ratios}"
+            )
+        return "\n".join(lines)
+
     @property
     def inside(self) -> bool:
         """float64: the losses never differ by more than 1e-9. float32: the parameters stay in the envelope."""
@@ -88,7 +109,13 @@ def lockstep(
       data_dir: where MNIST is, see `jaxdl.data.sources.load`.
       epochs, batch_size, seed: of the run; the order of examples is jaxdl's.
       examples: how many of the training and of the test images, to try it out.
+
+    Raises:
+      PairError: the pair lacks what training needs.
+      FileNotFoundError: MNIST is not at hand.
     """
+    if pair.loss is None or pair.torch_optimizer is None or pair.tx is None:
+        raise PairError("a lockstep run needs a pair with loss, torch_optimizer and tx")
     source = sources.load("mnist", data_dir)
     train, test = ({k: np.asarray(v)[:examples] for k, v in part.items()} for part in (source.train, source.test))
     loader = Loader(train, batch_size, seed=seed)
@@ -134,8 +161,8 @@ def images(pixels: np.ndarray) -> np.ndarray:
 def _torch_run(subject: Subject, weights: Mapping[str, np.ndarray], data: _Data, dtype: torch.dtype) -> Run:
     side = TorchSide(subject.pair, subject.module, weights, dtype=dtype)
     module = side.fresh().train()
-    optimizer = _given(subject.pair.torch_optimizer)(module)
-    loss_of = _given(subject.pair.loss)[0]
+    optimizer = subject.pair.torch_optimizer(module)  # pyright: ignore[reportOptionalCall]
+    loss_of = subject.pair.loss[0]  # pyright: ignore[reportOptionalSubscript]
     losses, snapshots = [], []
     for order in data.orders:
         for x, y in data.batches(order):
@@ -158,7 +185,7 @@ def _port_run(subject: Subject, weights: Mapping[str, np.ndarray], data: _Data, 
     pair, bridge = subject.pair, subject.bridge
     side = FlaxSide(pair, pair.flax_module(), pair.batch(0, 0)[0], dtype=dtype)
     side.load(bridge.to_flax(weights))
-    loss_of, tx = _given(pair.loss)[1], pair.tx
+    loss_of, tx = pair.loss[1], pair.tx  # pyright: ignore[reportOptionalSubscript]
 
     @jax.jit
     def step(params: Any, stats: Any, opt_state: Any, x: Any, y: Any) -> Any:
@@ -198,9 +225,3 @@ def _thousands(part: Mapping[str, np.ndarray]) -> Iterator[tuple[np.ndarray, np.
 
 def _flat(values: Mapping[str, np.ndarray]) -> np.ndarray:
     return np.concatenate([np.ravel(values[name]) for name in sorted(values)])
-
-
-def _given(part: Any) -> Any:
-    if part is None:
-        raise ValueError("a lockstep run needs a pair with loss, torch_optimizer and tx")
-    return part

@@ -58,7 +58,7 @@ def test_dropout_inside_torchs_lstm_cannot_be_shared():
     pair = recurrent("LSTM", lambda: Recurrent(nnx.LSTMCell, 5, 2), num_layers=2, dropout=0.5)
     judgement = prove(pair, steps=1)
     assert judgement.verdict is Verdict.ERROR
-    assert "random numbers in training that cannot be shared" in judgement.phases[0].error
+    assert "random numbers in training that the port cannot share" in judgement.phases[0].error
 
 
 # A port by hand of a model that somebody else wrote.
