@@ -3,7 +3,7 @@
 import functools
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -82,10 +82,10 @@ def conv2d(
 ) -> Array:
     """The cross-correlation that deep learning calls convolution.
 
-    On the CPU an ungrouped convolution is patches times matrix; everything else is XLA's own convolution.
+    On the CPU an ungrouped convolution is matrix products; everything else is XLA's own convolution.
     XLA computes the gradients of its convolution on the CPU with plain loops: the CNN of this project trained 30
-    times slower inside `lax.scan` than with matrix products, which run on all cores there. The patches kept for
-    the gradient cost ``kh * kw`` times the memory of ``x``.
+    times slower inside `lax.scan` than with matrix products, which run on all cores there. What is kept for the
+    gradient costs ``kw`` times the memory of ``x``, or ``kh * kw`` times with a stride or few input channels.
 
     Args:
       x: (B, H, W, Cin).
@@ -170,18 +170,45 @@ def _convolution(
             feature_group_count=groups,
         )
 
-    def patches_times_matrix(x: Array, weight: Array) -> Array:
-        # Columns before rows, so that the channels come out in the order (kh, kw, Cin) of the weight.
-        for axis in (1, 0):
-            places = windows(x, axis + 1, weight.shape[axis], strides[axis], pads[axis], dilations[axis])
-            x = jnp.concatenate(places, axis=-1)
-        y = x.reshape(-1, x.shape[-1]) @ weight.reshape(-1, weight.shape[-1])
-        return y.reshape(*x.shape[:-1], weight.shape[-1])
+    def matrices(x: Array, weight: Array) -> Array:
+        rows, columns, channels, features = weight.shape
+        cheaper = rows > 1 and strides[0] == 1 and features <= columns * channels
+        # The sum of rows would round a narrow type once a row.
+        by_rows = cheaper and jnp.finfo(x.dtype).bits >= 32
+        return (_sum_of_rows if by_rows else _patches)(x, weight, strides, pads, dilations)
 
     if groups > 1:
         return xla(x, weight)
     # Decided when the program is compiled, so a program for the CPU of a GPU machine is fast as well.
-    return lax.platform_dependent(x, weight, cpu=patches_times_matrix, default=xla)
+    return lax.platform_dependent(x, weight, cpu=matrices, default=xla)
+
+
+def _patches(x: Array, weight: Array, strides: Any, pads: Any, dilations: Any) -> Array:
+    """What lies under the kernel, times the kernel as one matrix."""
+    # Columns before rows, so that the channels come out in the order (kh, kw, Cin) of the weight.
+    for axis in (1, 0):
+        places = windows(x, axis + 1, weight.shape[axis], strides[axis], pads[axis], dilations[axis])
+        x = jnp.concatenate(places, axis=-1)
+    y = x.reshape(-1, x.shape[-1]) @ weight.reshape(-1, weight.shape[-1])
+    return y.reshape(*x.shape[:-1], weight.shape[-1])
+
+
+def _sum_of_rows(x: Array, weight: Array, strides: Any, pads: Any, dilations: Any) -> Array:
+    """Each row of the kernel is a convolution along the width; the results are shifted and added.
+
+    Moves ``kw * Cin + kh * Cout`` numbers a pixel where patches move ``kh * kw * Cin``, and keeps a third of them
+    for the gradient.
+    """
+    rows, columns, channels, features = weight.shape
+    x = jnp.concatenate(windows(x, 2, columns, strides[1], pads[1], dilations[1]), axis=-1)
+    height = x.shape[1] + sum(pads[0]) - dilations[0] * (rows - 1)
+    parts = []
+    for row in range(rows):
+        y = x.reshape(-1, x.shape[-1]) @ weight[row].reshape(columns * channels, features)
+        top = pads[0][0] - dilations[0] * row  # where the first row of x belongs; a negative padding cuts off
+        shift = ((0, 0, 0), (top, height - x.shape[1] - top, 0), (0, 0, 0), (0, 0, 0))
+        parts.append(lax.pad(y.reshape(*x.shape[:3], features), jnp.zeros((), x.dtype), shift))
+    return functools.reduce(jnp.add, parts)
 
 
 def _check_channels(x: Array, weight: Array, bias: Array | None, groups: int) -> None:
