@@ -34,7 +34,25 @@ def align(array: Any, wanted: Sequence[int]) -> Any:
     return None if order is None else array.transpose(order)
 
 
+def nearest(array: np.ndarray, like: np.ndarray) -> tuple[int, ...] | None:
+    """The order of axes that brings ``array`` nearest to ``like``; None where none fits."""
+    return min(
+        orders(array.shape, like.shape),
+        key=lambda order: np.linalg.norm(array.transpose(order) - like),
+        default=None,
+    )
+
+
 def closest(array: np.ndarray, like: np.ndarray) -> np.ndarray | None:
-    """``array`` with the axes in the order that brings it nearest to ``like``; None where none fits."""
-    found = [array.transpose(order) for order in orders(array.shape, like.shape)]
-    return min(found, key=lambda candidate: np.linalg.norm(candidate - like), default=None)
+    """``array`` with the axes in the order of `nearest`."""
+    order = nearest(array, like)
+    return None if order is None else array.transpose(order)
+
+
+def all_closest(arrays: Sequence[np.ndarray], like: Sequence[np.ndarray]) -> tuple[np.ndarray, ...] | None:
+    """One side's arrays with the other's axes; None where they do not correspond."""
+    if len(arrays) != len(like):
+        return None
+    found = [closest(array, other) for array, other in zip(arrays, like, strict=True)]
+    kept = tuple(np.ascontiguousarray(array) for array in found if array is not None)
+    return kept if len(kept) == len(found) else None

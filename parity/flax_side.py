@@ -18,7 +18,7 @@ from jaxdl import tree
 from parity import masks
 from parity.align import align
 from parity.bridge import Bridge, FlaxLeaf
-from parity.pair import Pair, PairError
+from parity.pair import Pair, PairError, projection
 from parity.recording import Recording
 
 # (path, call, args, kwargs) -> what the call shall return.
@@ -72,7 +72,7 @@ class _Nnx:
 
     def leaves(self) -> list[FlaxLeaf]:
         """Parameters and statistics as the bridge sees them."""
-        kinds = dict(nnx.iter_modules(self.module))
+        kinds = {tuple(map(str, path)): part for path, part in nnx.iter_modules(self.module)}
         place = {path: index for index, path in enumerate(self.defined)}
         found = []
         for variable_type, statistic in ((nnx.Param, False), (_is_statistic, True)):
@@ -80,7 +80,7 @@ class _Nnx:
             for path, variable in sorted(flat, key=lambda item: place.get(tuple(map(str, item[0])), len(place))):
                 if not jnp.issubdtype(variable.dtype, jnp.floating):
                     continue  # a counter
-                owner = _owner(kinds, tuple(path))
+                owner = kinds.get(_home(kinds, tuple(map(str, path))))
                 layout = variable.get_metadata().get("layout")
                 found.append(
                     FlaxLeaf(
@@ -142,11 +142,9 @@ class _Linen:
         return made if train else (made, stats)
 
     def _unpinned(self, call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        # The cell of a recurrent layer is asked for its state before it is called.
         held = [part for part in vars(context.module).values() if isinstance(part, linen.Module)]
-        for part in (
-            context.module,
-            *held,
-        ):  # the cell of a recurrent layer is asked for its state before it is called
+        for part in (context.module, *held):
             for name in PINS:
                 if part is not context.module.parent and _pinned(part, name, self.dtype):
                     object.__setattr__(part, name, self.dtype)
@@ -162,7 +160,7 @@ class _Linen:
                 if not jnp.issubdtype(value.dtype, jnp.floating):
                     continue  # a counter
                 names = tuple(str(entry.key) for entry in path)
-                owner = _owner(self.kinds, names)
+                owner = self.kinds.get(_home(self.kinds, names))
                 transposed = bool(getattr(owner, "transpose_kernel", False))
                 found.append(FlaxLeaf(names, tuple(value.shape), _kind(owner), statistic, None, transposed))
         return sorted(found, key=lambda leaf: (leaf.statistic, place.get(_home(place, leaf.path), 0)))
@@ -199,9 +197,8 @@ class FlaxSide:
         else:
             raise PairError(f"expected a module of flax.nnx or flax.linen, got {type(module).__name__}")
         self.leaves: list[FlaxLeaf] = self.model.leaves()
-        self.flattened: list[
-            tuple[int, int, int]
-        ] = []  # of the bridge: images that torch flattens in another order
+        # Of the bridge: images that torch flattens in another order.
+        self.flattened: list[tuple[int, int, int]] = []
         self.dropout: list[dict[str, Any]] | None = None  # what a training step asks masks for, once known
         # Orders of axes that shapes leave open, see `parity.probe`: of outputs, and of torch's dropout masks.
         self.orders: dict[str, tuple[int, ...]] = {}
@@ -227,11 +224,8 @@ class FlaxSide:
 
     def variables(self) -> dict[str, np.ndarray]:
         """All parameters and statistics, by dotted path."""
-        stats = self.model.stats.values() if isinstance(self.model, _Linen) else [self.model.stats]
-        parts = [self.model.params, *stats]
-        return {
-            name: np.asarray(value, np.float64) for part in parts for name, value in tree.flatten(part).items()
-        }
+        own = tree.flatten(self.model.params) | self.flat_stats(self.model.stats)
+        return {name: np.asarray(value, np.float64) for name, value in own.items()}
 
     def load(self, values: Mapping[str, np.ndarray]) -> None:
         """Overwrites what is given, by dotted path."""
@@ -561,11 +555,6 @@ def slots(opt_state: Any, params: Any) -> dict[str, dict[str, Any]]:
     return {name: values for name, values in found.items() if values}
 
 
-def projection(seed: int, place: int, shape: Any) -> np.ndarray:
-    """As `parity.torch_side.projection`; torch need not be installed here."""
-    return np.random.default_rng([seed, 5, place]).standard_normal(tuple(shape))
-
-
 @contextlib.contextmanager
 def precise() -> Iterator[None]:
     """float64 on the CPU, with JAX's own rules of promotion, whatever is set outside."""
@@ -750,12 +739,3 @@ def _kind(owner: Any) -> str:
 def _home(modules: Mapping[tuple[str, ...], Any], path: tuple[str, ...]) -> tuple[str, ...]:
     """The longest of these paths that a variable's path begins with."""
     return next((path[:end] for end in range(len(path) - 1, -1, -1) if path[:end] in modules), ())
-
-
-def _owner(modules: Mapping[tuple[Any, ...], Any], path: tuple[Any, ...]) -> Any:
-    """The module that holds a variable: the deepest whose path leads to it."""
-    named_modules = {tuple(map(str, key)): module for key, module in modules.items()}
-    for end in range(len(path) - 1, -1, -1):
-        if tuple(map(str, path[:end])) in named_modules:
-            return named_modules[tuple(map(str, path[:end]))]
-    return None

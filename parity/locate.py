@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from parity.align import all_closest
 from parity.bridge import Bridge
-from parity.matching import Match, as_port, as_torch, error, match
+from parity.matching import Match, error, match
 from parity.prove import Subject, precise
 from parity.torch_side import TorchSide
 from parity.trace import flax_calls, forced, torch_calls
@@ -151,8 +152,8 @@ def _forward(
     given, usable = {}, []
     for found in matches:
         theirs, ours = found.torch, found.flax
-        returned = as_port(theirs.outputs, ours.outputs)
-        wanted = as_port(theirs.inputs, ours.inputs) if found.leaf else None
+        returned = all_closest(theirs.outputs, ours.outputs)
+        wanted = all_closest(theirs.inputs, ours.inputs) if found.leaf else None
         if returned is not None:
             given[ours.name] = (wanted, returned)
             usable.append(found)
@@ -170,10 +171,10 @@ def _forward(
         arrived, gave = error(received, theirs.inputs), error(made, theirs.outputs)
         if found.leaf and arrived > ONE_STEP:
             detail = f"between {before} and {name}: what reaches {name} is wrong, all before it is right"
-            at = as_torch(received, theirs.inputs)
+            at = all_closest(received, theirs.inputs)
             faults.append(Fault("glue", theirs.path, ours.path, arrived, detail, made=at, arrives=True, **known))
         if gave > ONE_STEP:
-            at = as_torch(made, theirs.outputs)
+            at = all_closest(made, theirs.outputs)
             if found.leaf:
                 detail = "given torch's input it gives another output"
                 faults.append(Fault("layer", theirs.path, ours.path, gave, detail, made=at, **known))
@@ -203,7 +204,7 @@ def _backward(matches: Sequence[Match], judgement: Judgement, failed: set[str]) 
             detail = "the gradient that reaches its output is right, the one it passes to its input is not"
             mine, wanted = _both(ours.input_gradients, theirs.input_gradients)
             faults.append(
-                Fault("backward", theirs.path, ours.path, passes, detail, True, as_torch(mine, wanted), wanted)
+                Fault("backward", theirs.path, ours.path, passes, detail, True, all_closest(mine, wanted), wanted)
             )
     if not faults and "loss" in failed:
         worst = judgement.phase("loss").leaves[0].error

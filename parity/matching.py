@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from parity.align import orders
+from parity.align import closest, orders
 from parity.bridge import Bridge, tokens
 from parity.trace import Call
 from parity.verdict import relative
@@ -99,15 +99,6 @@ def _comparable(theirs: Sequence[np.ndarray], ours: Sequence[np.ndarray]) -> boo
     )
 
 
-def _order(mine: np.ndarray, theirs: np.ndarray) -> tuple[int, ...] | None:
-    """The order of axes that brings the port's array nearest to torch's."""
-    return min(
-        orders(mine.shape, theirs.shape),
-        key=lambda order: np.linalg.norm(mine.transpose(order) - theirs),
-        default=None,
-    )
-
-
 def error(ours: Sequence[np.ndarray | None], theirs: Sequence[np.ndarray | None]) -> float:
     """The largest relative error among arrays with axes in any order; infinite if they do not fit."""
     if len(ours) != len(theirs):
@@ -116,29 +107,6 @@ def error(ours: Sequence[np.ndarray | None], theirs: Sequence[np.ndarray | None]
     for mine, other in zip(ours, theirs, strict=True):
         if mine is None or other is None:
             continue
-        order = _order(mine, other)
-        worst = max(worst, float("inf") if order is None else relative(mine.transpose(order), other))
+        near = closest(mine, other)
+        worst = max(worst, float("inf") if near is None else relative(near, other))
     return worst
-
-
-def as_torch(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> tuple[np.ndarray, ...] | None:
-    """The port's arrays with torch's axes; None where they do not correspond."""
-    if len(theirs) != len(ours):
-        return None
-    found = [(mine, _order(mine, other)) for mine, other in zip(ours, theirs, strict=True)]
-    if any(order is None for _, order in found):
-        return None
-    return tuple(mine.transpose(order) for mine, order in found)
-
-
-def as_port(theirs: Sequence[np.ndarray], ours: Sequence[np.ndarray]) -> tuple[np.ndarray, ...] | None:
-    """torch's arrays with the axes of the port's; None where they do not correspond."""
-    if len(theirs) != len(ours):
-        return None
-    found = []
-    for other, mine in zip(theirs, ours, strict=True):
-        order = _order(mine, other)
-        if order is None:
-            return None
-        found.append(np.ascontiguousarray(other.transpose(np.argsort(order))))
-    return tuple(found)

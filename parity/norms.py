@@ -10,9 +10,10 @@ import numpy as np
 import torch
 
 from parity import masks
+from parity.align import all_closest
 from parity.bridge import Bridge
 from parity.flax_side import FlaxSide
-from parity.matching import as_port, as_torch, match
+from parity.matching import match
 from parity.torch_side import TorchSide, kind, outputs
 from parity.trace import flax_calls, forced, torch_calls
 from parity.ways import NORMS
@@ -44,7 +45,7 @@ def large_mean(
         if kind(modules[call.path]) not in NORMS or call.index or len(call.inputs) != 1 or not found.leaf:
             continue
         moved = (call.inputs[0] + MEAN * call.inputs[0].std(),)
-        inputs, made = as_port(moved, found.flax.inputs), as_port(call.outputs, found.flax.outputs)
+        inputs, made = all_closest(moved, found.flax.inputs), all_closest(call.outputs, found.flax.outputs)
         if inputs is not None and made is not None:
             given[found.flax.name] = inputs, made
             wanted[found.flax.name] = call.path, _output(side, call.path, moved[0])
@@ -52,7 +53,7 @@ def large_mean(
     records = forced(flax, noted, given, seed=seed, train=True)
     reference, port = {}, {}
     for name, (path, expected) in wanted.items():
-        made = as_torch(records[name][1], shapes[name]) if name in records else None
+        made = all_closest(records[name][1], shapes[name]) if name in records else None
         if made is not None:
             reference[path], port[path] = expected, made[0]
     return reference, port

@@ -115,6 +115,11 @@ def named(values: Any) -> dict[str | int, np.ndarray]:
     return {key: np.asarray(value) for key, value in items.items()}
 
 
+def projection(seed: int, place: int, shape: Sequence[int]) -> np.ndarray:
+    """The fixed random numbers that both sides take to turn an output into a scalar where a pair has no loss."""
+    return np.random.default_rng([seed, 5, place]).standard_normal(tuple(shape))
+
+
 def channels_last(*inputs: Any) -> Any:
     """Images (B, C, H, W) as (B, H, W, C), also with one or three axes of space; other arrays as they are."""
     moved = [x.transpose((0, *range(2, x.ndim), 1)) if x.ndim > 2 else x for x in inputs]

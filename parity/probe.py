@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from jaxdl.nn.layout import Layout
-from parity import masks, torch_side
-from parity.align import closest, orders
+from parity import masks, matching, torch_side
+from parity.align import all_closest, nearest, orders
 from parity.flax_side import FlaxSide
 from parity.links import TRANSPOSED, Bridge, Link, Way
 from parity.pair import PairError
@@ -84,7 +84,10 @@ class _Probe:
 
     def error(self, bridge: Bridge) -> float:
         """Of the port's outputs, in whatever order of axes."""
-        return max((_distance(value, self.wanted[name]) for name, value in self.made(bridge).items()), default=0.0)
+        return max(
+            (matching.error([value], [self.wanted[name]]) for name, value in self.made(bridge).items()),
+            default=0.0,
+        )
 
     def settled(self, bridge: Bridge) -> tuple[Bridge, list[str]]:
         images = any(value.ndim > 2 for value in self.wanted.values())
@@ -140,7 +143,7 @@ class _Probe:
                 self.flax, {}, {name: pair[:2] for name, pair in given.items()}, seed=self.seed, train=False
             )
             errors[way] = max(
-                _distance(mine, theirs)
+                matching.error([mine], [theirs])
                 for name, (_, _, outputs) in given.items()
                 for mine, theirs in zip(made[name][1], outputs, strict=True)
             )
@@ -201,7 +204,8 @@ class _Probe:
             name for name, made in shapes.items() if len(list(orders(made.shape, self.wanted[name].shape))) > 1
         ]
         made = self.made(bridge) if open_ else {}
-        return {name: _nearest(made[name], self.wanted[name]) for name in open_}
+        found = {name: nearest(made[name], self.wanted[name]) for name in open_}
+        return {name: order for name, order in found.items() if order is not None}
 
 
 def settle_masks(flax: FlaxSide, reference: Recording, seed: int) -> None:
@@ -302,25 +306,9 @@ def _feed(
             mine = next((call for call in ours if call.path == path and call.index == theirs.index), None)
             if mine is None:
                 continue
-            given, made = _as_port(theirs.inputs, mine.inputs), _as_port(theirs.outputs, mine.outputs)
+            given, made = all_closest(theirs.inputs, mine.inputs), all_closest(theirs.outputs, mine.outputs)
             if given is not None and made is not None:
                 yield mine.name, (given, made, theirs.outputs)
-
-
-def _as_port(theirs: Arrays, ours: Arrays) -> Arrays | None:
-    if len(theirs) != len(ours):
-        return None
-    found = [closest(other, mine) for other, mine in zip(theirs, ours, strict=True)]
-    return None if any(array is None for array in found) else tuple(np.ascontiguousarray(array) for array in found)
-
-
-def _nearest(mine: np.ndarray, theirs: np.ndarray) -> tuple[int, ...]:
-    return min(orders(mine.shape, theirs.shape), key=lambda order: np.linalg.norm(mine.transpose(order) - theirs))
-
-
-def _distance(mine: np.ndarray, theirs: np.ndarray) -> float:
-    near = closest(mine, theirs)
-    return math.inf if near is None else relative(near, theirs)
 
 
 def _may_be_flattened(link: Link) -> bool:

@@ -11,7 +11,7 @@ import torch
 
 from parity import masks
 from parity.bridge import Group
-from parity.pair import Pair, PairError
+from parity.pair import Pair, PairError, projection
 from parity.recording import Recording
 
 # The classes whose parameters the bridge understands; subclasses count as the first that fits.
@@ -445,11 +445,6 @@ class _Run:
             parameter.grad = gradient
         if self.scheduler:
             self.scheduler.load_state_dict(saved["scheduler"])
-
-
-def projection(seed: int, place: int, shape: Any) -> np.ndarray:
-    """The fixed random numbers that turn an output into a scalar where the pair has no loss."""
-    return np.random.default_rng([seed, 5, place]).standard_normal(tuple(shape))
 
 
 def numpy(tensor: torch.Tensor) -> np.ndarray:

@@ -28,3 +28,27 @@ def x64():
     """float64 for one test."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture
+def prove_gradients():
+    """Proves outputs and all gradients of a model, from its torch class, a maker of the port and images."""
+    from parity import Pair, channels_last
+    from parity.prove import prove
+    from parity.verdict import Verdict
+
+    def check(torch_class, port, images) -> None:
+        judgement = prove(
+            Pair(
+                torch=torch_class,
+                flax=port,
+                inputs=lambda _: images.transpose(0, 3, 1, 2),
+                flax_inputs=channels_last,
+            )
+        )
+        assert judgement.verdict is Verdict.PASS
+        passed = {phase.name for phase in judgement.phases if phase.verdict is Verdict.PASS}
+        assert passed == {"eval_forward", "train_forward", "input_gradients", "parameter_gradients"}
+        assert max(leaf.error for phase in judgement.phases for leaf in phase.leaves) < 1e-13
+
+    return check

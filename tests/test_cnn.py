@@ -10,9 +10,6 @@ from flax import nnx
 
 from jaxdl import tree
 from jaxdl.models import CNN
-from parity import Pair, channels_last
-from parity.prove import prove
-from parity.verdict import Verdict
 
 SHAPE = (9, 10, 2)  # an odd height: pooling drops the last row
 
@@ -41,18 +38,8 @@ def images(count: int = 3) -> np.ndarray:
     return np.random.default_rng(0).normal(size=(count, *SHAPE))
 
 
-def test_outputs_and_all_gradients_are_torchs():
-    pair = Pair(
-        torch=TorchCNN,
-        flax=lambda: cnn(),
-        inputs=lambda _: images().transpose(0, 3, 1, 2),
-        flax_inputs=channels_last,
-    )
-    judgement = prove(pair)
-    assert judgement.verdict is Verdict.PASS
-    passed = {phase.name for phase in judgement.phases if phase.verdict is Verdict.PASS}
-    assert passed == {"eval_forward", "train_forward", "input_gradients", "parameter_gradients"}
-    assert max(leaf.error for phase in judgement.phases for leaf in phase.leaves) < 1e-13
+def test_outputs_and_all_gradients_are_torchs(prove_gradients):
+    prove_gradients(TorchCNN, cnn, images())
 
 
 def test_by_default_it_takes_28x28_to_ten_classes():

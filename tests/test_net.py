@@ -8,9 +8,6 @@ from flax import nnx
 
 from jaxdl import tree
 from jaxdl.models import Net
-from parity import Pair, channels_last
-from parity.prove import prove
-from parity.verdict import Verdict
 
 SHAPE = (5, 4, 2)
 
@@ -31,18 +28,8 @@ def images(count: int = 6) -> np.ndarray:
     return np.random.default_rng(0).normal(size=(count, *SHAPE))
 
 
-def test_outputs_and_all_gradients_are_torchs():
-    pair = Pair(
-        torch=TorchNet,
-        flax=lambda: Net(SHAPE, 3, hidden=16, rngs=nnx.Rngs(0)),
-        inputs=lambda _: images().transpose(0, 3, 1, 2),
-        flax_inputs=channels_last,
-    )
-    judgement = prove(pair)
-    assert judgement.verdict is Verdict.PASS
-    passed = {phase.name for phase in judgement.phases if phase.verdict is Verdict.PASS}
-    assert passed == {"eval_forward", "train_forward", "input_gradients", "parameter_gradients"}
-    assert max(leaf.error for phase in judgement.phases for leaf in phase.leaves) < 1e-13
+def test_outputs_and_all_gradients_are_torchs(prove_gradients):
+    prove_gradients(TorchNet, lambda: Net(SHAPE, 3, hidden=16, rngs=nnx.Rngs(0)), images())
 
 
 def test_by_default_it_is_784_128_10():

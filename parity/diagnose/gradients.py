@@ -21,22 +21,21 @@ def candidates(fault: Fault, port: Recording, reference: Recording) -> Iterator[
     wrong = wrong or [key for key in reference.tensors if key.startswith("input_gradients/")]
     mine = stacked({key: port.tensors[key] for key in wrong})
     theirs = stacked({key: reference.tensors[key] for key in wrong})
-    fix = f"no gradient passes {fault.place}: look for stop_gradient, or an operation without one"
-    yield Explanation("stopped gradient", fix), math.inf if mine.any() else 0.0
-    if theirs.any():
-        factor = multiple(mine, theirs)
-        fix = f"the gradient behind {fault.place} is {factor:.6g} times torch's"
-        yield Explanation("scaled gradient", fix), relative(mine, factor * theirs)
+    yield from _looks(fault, "behind it", mine, theirs)
 
 
 def _passed(fault: Fault) -> Iterator[Candidate]:
     """From what the layer passes to its own inputs, whatever else reaches these."""
     mine, theirs = (np.concatenate([x.ravel() for x in parts or ()]) for parts in (fault.made, fault.wanted))
+    yield from _looks(fault, "that it passes on", mine, theirs)
+
+
+def _looks(fault: Fault, which: str, mine: np.ndarray, theirs: np.ndarray) -> Iterator[Candidate]:
     fix = f"no gradient passes {fault.place}: look for stop_gradient, or an operation without one"
     yield Explanation("stopped gradient", fix), math.inf if mine.any() else 0.0
     if theirs.any():
         factor = multiple(mine, theirs)
-        fix = f"the gradient that {fault.place} passes on is {factor:.6g} times torch's"
+        fix = f"{fault.place}: the gradient {which} is {factor:.6g} times torch's"
         yield Explanation("scaled gradient", fix), relative(mine, factor * theirs)
 
 
