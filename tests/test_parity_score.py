@@ -1,6 +1,9 @@
 """The score: faults of each kind of place are caught, located and named; the table and the counts."""
 
+import dataclasses
+
 import jax
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,6 +12,7 @@ from flax import nnx
 from jaxdl.nn import losses
 from jaxdl.optim import optimizers
 from parity import Pair, score
+from parity.recording import Recording
 from parity.twins.images import labels
 from parity.verdict import Verdict
 
@@ -37,8 +41,8 @@ class Port(nnx.Module):
 
 
 @pytest.fixture(scope="module")
-def results():
-    pair = Pair(
+def pair():
+    return Pair(
         torch=Original,
         flax=Port,
         inputs=lambda rng: rng.normal(size=(5, 4)),
@@ -47,6 +51,10 @@ def results():
         torch_optimizer=lambda m: torch.optim.SGD(m.parameters(), 0.1),
         tx=optimizers.sgd(0.1),
     )
+
+
+@pytest.fixture(scope="module")
+def results(pair):
     return list(score.score(pair, NAMES, steps=1))
 
 
@@ -75,23 +83,70 @@ def made(**changes):
     return score.Result(**(fields | changes))
 
 
-def test_the_table_has_a_row_for_each_fault():
-    head, line, *rows = score.text([made(), made(named=False, said="", located=False, phases=())]).splitlines()
-    assert head.startswith("| pair | fault | proof | first failing phase | error | located | named |")
-    assert line.count("---") == head.count("|") - 1
-    assert rows[0].startswith("| twins | norm eps | FAIL | eval_forward | 3.0e-07 | yes | yes |")
-    assert rows[1].startswith("| twins | norm eps | FAIL |  | 3.0e-07 | no | no |")
+def text(results):
+    return score.text(results, {"twins": 0, "other": 1}, 20)
 
 
-def test_the_table_says_what_was_named_instead():
-    assert "| momentum |" in score.text([made(named=False, said="momentum")])
+RULES = dict.fromkeys(score.RULES, False)
 
 
-def test_counts_are_over_all_faults():
+def test_a_row_holds_one_fault_on_every_pair():
+    results = [made(rules=RULES), made(pair="other", rules=RULES | {"bonsai's rule": True})]
+    *_, head, _, row = text(results).splitlines()
+    assert head.startswith("| fault | the port's author | twins | other |")
+    assert row.startswith("| norm eps |")
+    assert row.endswith("| 3e-07 in eval_forward | 3e-07 in eval_forward | 0 of 2 | 1 of 2 | 0 of 2 |")
+
+
+def test_the_table_says_what_did_not_work():
+    assert "| 3e-07 in eval_forward; named momentum |" in text([made(named=False, said="momentum")])
+    assert "| 3e-07 in eval_forward; not located |" in text([made(located=False)])
+    assert "| MISSED |" in text([made(verdict=Verdict.PASS)])
+    assert "| refused |" in text([made(verdict=Verdict.ERROR)])
+
+
+def test_counts_are_over_the_faults_of_a_pair_and_over_all():
     results = [made(), made(pair="other", located=False, named=False), made(verdict=Verdict.PASS, fault="padding")]
-    found = score.summary(results)
-    expected = {"planted": 3, "kinds": 2, "caught": 2, "located": 2, "named": 2}
-    assert {key: found[key] for key in expected} == expected
+    head, _, twins, other, everything = text(results).splitlines()[:5]
+    assert head.startswith("| pair | false alarms | planted | caught | located | named first |")
+    assert twins.startswith("| twins | 0 of 20 | 2 | 1 | 2 | 2 |")
+    assert other.startswith("| other | 1 of 20 | 1 | 1 | 0 | 0 |")
+    assert everything.startswith("| all | 1 of 40 | 3 | 2 | 2 | 2 |")
+
+
+def test_the_page_says_how_it_was_made():
+    made = score.page("the tables", ["a.py:one", "block"], 20)
+    assert "`python -m parity mutate a.py:one block --seeds 20 --markdown FILE`; torch 2." in made
+    assert made.endswith("the tables\n")
+
+
+def test_a_correct_pair_raises_no_alarm(pair):
+    assert score.false_alarms(pair, seeds=2, steps=1) == 0
+    assert score.false_alarms(dataclasses.replace(pair, tx=optimizers.sgd(0.2)), seeds=1, steps=1) == 1
+
+
+def recordings(**changes):
+    tensors = {"weights/w": 1.0, "eval_forward/output": 0.5, "parameter_gradients/w": 0.1, "first_update/w": -0.01}
+    made = [{key: np.array([value, 0.0]) for key, value in each.items()} for each in (tensors, tensors | changes)]
+    return [Recording(each, {}) for each in made]
+
+
+@pytest.mark.parametrize(
+    ("rule", "changes", "passes"),
+    [
+        ("transformers' rule", {"eval_forward/output": 0.53}, True),
+        ("transformers' rule", {"eval_forward/output": 0.55}, False),
+        ("bonsai's rule", {"eval_forward/output": 0.50001}, True),
+        ("bonsai's rule", {"eval_forward/output": 0.50003}, False),
+        ("levanter's rule", {"eval_forward/output": 0.52}, True),
+        ("levanter's rule", {"eval_forward/output": 0.7}, False),
+        ("levanter's rule", {"parameter_gradients/w": 0.12}, False),
+        ("levanter's rule", {"first_update/w": -0.0125}, True),
+        ("levanter's rule", {"first_update/w": -0.02}, False),
+    ],
+)
+def test_the_rules_of_others_are_as_published(rule, changes, passes):
+    assert score.RULES[rule](*recordings(**changes)) is passes
 
 
 def test_an_error_counts_as_caught():
