@@ -1,113 +1,85 @@
-"""Measures jaxdl beside PyTorch, and draws the tables of the README from what was measured."""
+"""Measures jaxdl beside PyTorch, and draws page and pictures from what was measured."""
 
 import argparse
-import json
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NoReturn
 
-from benchmarks import accuracy, report, startup, train
-from benchmarks.arms import ARMS
-from benchmarks.process import ArmError, output
-from benchmarks.workloads import WORKLOADS
+from benchmarks import compare, machine, report, results
+from benchmarks.choices import among
+from benchmarks.process import ArmError
+from benchmarks.tasks import TASKS
 
-QUICK = 1000  # training images of a trial
+OTHERS = {"compare": compare.SUMMARY, "table": "draw the page, the pictures and the table of the README"}
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"benchmarks: error: {message}\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line and returns the exit status."""
+    """Runs the command line and returns the exit status: 1 where something failed, or got worse."""
     words = list(sys.argv[1:] if argv is None else argv)
-    options = _parser().parse_args(words)
+    options = _options(words)
     try:
         if options.task == "table":
-            report.update(report.load())
+            report.draw()
             return 0
-        about, pages = report.machine() | {"command": command(words)}, {}
-        for result in TASKS[options.task](options):
-            known = result | about
-            pages[report.name(known)] = report.page(known)
-            if not options.quick:
-                report.save(known)  # after each race or seed: a run that is cut off loses only the one it was at
-        print("\n\n".join(pages.values()))
+        return compare.run(options) if options.task == "compare" else measure(options, words)
     except (ArmError, ValueError, OSError) as error:
         print(f"benchmarks: error: {error}", file=sys.stderr)
         return 1
+
+
+def measure(options: argparse.Namespace, words: Sequence[str]) -> int:
+    """Runs a task, keeps every result as soon as it is known, and prints the pages."""
+    about, pages = machine.facts() | {"command": command(words)}, {}
+    folder = options.out or (None if options.quick else results.FOLDER)
+    for result in TASKS[options.task].run(options):
+        known = result | about
+        pages[results.name(known)] = report.page(known)
+        if folder:
+            results.save(known, folder)  # at once: a run that is cut off loses only what it was at
+    print("\n\n".join(pages.values()))
     return 0
 
 
 def command(words: Sequence[str]) -> str:
-    """The command line as anybody can repeat it: the folder of the data is one's own."""
+    """The command line as anybody can repeat it: folders are one's own."""
     shown, before = [], ""
     for word in words:
-        own = "--data-dir=FOLDER" if word.startswith("--data-dir=") else word
-        shown.append("FOLDER" if before == "--data-dir" else own)
+        own = next((f"{name}=FOLDER" for name in ("--data-dir", "--out") if word.startswith(f"{name}=")), word)
+        shown.append("FOLDER" if before in ("--data-dir", "--out") else own)
         before = word
     return " ".join(["python -m benchmarks", *shown])
 
 
-def prepare(
-    options: argparse.Namespace, workload: str, folder: Path, *, need_mnist: bool = False
-) -> dict[str, Any]:
-    """Runs `benchmarks.prepare` and returns what it says of data and device."""
-    argv = ["-m", "benchmarks.prepare", workload, str(folder)]
-    argv += [f"--data-dir={options.data_dir}"] if options.data_dir else []
-    argv += [f"--examples={QUICK}"] if options.quick and not need_mnist else []
-    argv += ["--need-mnist"] if need_mnist else []
-    return json.loads(output(argv)[1][-1])
+def _options(words: Sequence[str]) -> argparse.Namespace:
+    names = {name: task.SUMMARY for name, task in TASKS.items()} | OTHERS
+    parser = _parser(names)
+    if words and not words[0].startswith("-"):
+        try:
+            among("task", names)(words[0])
+        except argparse.ArgumentTypeError as error:
+            parser.error(str(error))
+    return parser.parse_args(words)
 
 
-def _train(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    arms = {name: ARMS[name] for name in options.arms}
-    yield from train.run(
-        arms, options.workloads, lambda name, folder: prepare(options, name, folder), quick=options.quick
-    )
-
-
-def _startup(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    with tempfile.TemporaryDirectory() as folder:
-        facts = prepare(options, "net", Path(folder))
-        rounds = 1 if options.quick else startup.ROUNDS
-        yield facts | startup.run(Path(folder), options.data_dir, rounds=rounds)
-
-
-def _accuracy(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    least = 1 if options.recipe else 2  # one seed has no spread to compare
-    if options.seeds < least:
-        raise ValueError(f"--seeds: expected {least} or more, got {options.seeds}")
-    with tempfile.TemporaryDirectory() as folder:
-        facts = prepare(options, "net", Path(folder), need_mnist=True)
-        epochs = 1 if options.quick else accuracy.EPOCHS
-        found = (
-            accuracy.recipe(options.recipe, options.data_dir, seeds=options.seeds)
-            if options.recipe
-            else accuracy.document(Path(folder), options.data_dir, seeds=options.seeds, epochs=epochs)
-        )
-        yield from (facts | known for known in found)
-
-
-TASKS = {"train": _train, "startup": _startup, "accuracy": _accuracy}
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    tasks = parser.add_subparsers(dest="task", required=True)
-    parts = {
-        "train": tasks.add_parser("train", help="steps a second of training"),
-        "startup": tasks.add_parser("startup", help="seconds to the first finished step"),
-        "accuracy": tasks.add_parser("accuracy", help="test accuracy over seeds, on MNIST"),
-    }
-    tasks.add_parser("table", help="draw the tables of the README from the results")
-    for part in parts.values():
-        part.add_argument(
-            "--data-dir", type=lambda text: Path(text).absolute(), help="the folder that holds MNIST"
-        )
-        part.add_argument("--quick", action="store_true", help="try it out: measures nothing, keeps nothing")
-    parts["train"].add_argument("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS))
-    parts["train"].add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
-    parts["accuracy"].add_argument("--recipe", choices=("mlp", "cnn"), help="instead of the document's setup")
-    parts["accuracy"].add_argument("--seeds", type=int, default=5)
+def _parser(names: Mapping[str, str]) -> Parser:
+    parser = Parser(prog="python -m benchmarks", description=__doc__)
+    parts = parser.add_subparsers(dest="task", required=True, metavar="TASK", parser_class=Parser)
+    found = {name: parts.add_parser(name, help=summary) for name, summary in names.items()}
+    for name, task in TASKS.items():
+        folder = {"type": lambda text: Path(text).absolute(), "metavar": "FOLDER"}
+        found[name].add_argument("--data-dir", help="the folder that holds MNIST", **folder)
+        found[name].add_argument("--out", help="where results go, instead of those of the project", **folder)
+        found[name].add_argument("--quick", action="store_true", help="try it out: it measures nothing")
+        task.arguments(found[name])
+    compare.arguments(found["compare"])
     return parser
 
 

@@ -1,5 +1,6 @@
 """Processes of a benchmark: workers that speak JSON a line at a time, and commands whose output is timed."""
 
+import argparse
 import contextlib
 import json
 import os
@@ -9,34 +10,19 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 GRACE = 10.0  # seconds a process has to end by itself
+QUICK = 1000  # training images of a trial
+# Several processes share a GPU, so none takes most of its memory at the start.
+SHARED = {"XLA_PYTHON_CLIENT_MEM_FRACTION": ".2"}
+# On a GPU the default is TF32, said aloud as the torch arms say it; a CPU has no such thing.
+TF32 = {"JAX_DEFAULT_MATMUL_PRECISION": "default"}
 
 
 class ArmError(RuntimeError):
     """A process of an arm failed; the message is the last line of what it said."""
-
-
-class Arm(Protocol):
-    """What one contender does with one workload; see `serve`."""
-
-    def warm(self) -> tuple[float, float]:
-        """One epoch from the initial weights, and a second one.
-
-        Returns:
-          The mean loss over the last `workloads.tail` steps of the first, and the seconds of the second.
-        """
-        ...
-
-    def run(self, epochs: int) -> dict[str, float]:
-        """Trains on, and waits for the device: ``{"steps": ..., "seconds": ..., ...}``."""
-        ...
-
-    def facts(self) -> dict[str, Any]:
-        """What the table should say of it."""
-        ...
 
 
 class Worker:
@@ -44,7 +30,7 @@ class Worker:
 
     Args:
       module: run as ``python -m module workload folder``.
-      workload, folder: which work, and where `benchmarks.prepare` put its data.
+      workload, folder: which work, and where `prepare` put its data.
 
     Raises:
       ArmError: by `ask`, when the process has ended.
@@ -86,7 +72,7 @@ class Worker:
         self._errors.close()
 
 
-def serve(make: Callable[[str, Path], Arm]) -> None:
+def serve(make: Callable[[str, Path], Any]) -> None:
     """The arm's side: makes it of the command line's workload and folder, and answers until the input ends."""
     answers, sys.stdout = sys.stdout, sys.stderr  # what a library prints is no answer
     arm = make(sys.argv[1], Path(sys.argv[2]))
@@ -141,9 +127,30 @@ def output(argv: Sequence[str], env: Mapping[str, str] | None = None) -> tuple[f
     return time.perf_counter() - started, found
 
 
+def prepare(
+    options: argparse.Namespace, workload: str, folder: Path, *, need_mnist: bool = False
+) -> dict[str, Any]:
+    """Runs `benchmarks.prepare`, which fills the folder, and returns what it says of data and device.
+
+    Args:
+      options: ``data_dir`` and ``quick`` count; a trial takes the first images only.
+      workload: its name.
+      folder: an empty one.
+      need_mnist: something of its shape will not do.
+
+    Raises:
+      ArmError: there are no data.
+    """
+    argv = ["-m", "benchmarks.prepare", workload, str(folder)]
+    argv += [f"--data-dir={options.data_dir}"] if options.data_dir else []
+    argv += [f"--examples={QUICK}"] if options.quick and not need_mnist else []
+    argv += ["--need-mnist"] if need_mnist else []
+    return json.loads(output(argv)[1][-1])
+
+
 def environment() -> dict[str, str]:
-    """That of every process: several share a GPU, so none takes most of its memory at the start."""
-    return {"XLA_PYTHON_CLIENT_MEM_FRACTION": ".2"} | dict(os.environ)
+    """That of every process; what the user has set comes first."""
+    return SHARED | (TF32 if Path("/dev/nvidiactl").exists() else {}) | dict(os.environ)
 
 
 def threads() -> int:

@@ -12,28 +12,36 @@ from benchmarks.workloads import WORKLOADS
 
 EVALUATION = re.compile(r"Epoch \[(\d+)/\d+\], Test ")
 STEP = re.compile(r"Epoch \[\d+/\d+\], Step \[(\d+)/(\d+)\]")
-WINDOW = 26.0  # seconds or more: checkpoints and histograms come every 10, and the first histogram is compiled
+WINDOW = 13.0  # seconds or more: checkpoints and histograms come every 10
 
 
 class Command:
-    """Each window is a run of its own, timed by the lines it prints."""
+    """The phase ``epoch``; each window is a run of its own, timed by the lines it prints."""
+
+    phases = ("epoch",)
 
     def __init__(self, workload: str, folder: Path) -> None:
         self.options = WORKLOADS[workload].options(folder)
 
+    def offers(self) -> tuple[str, ...]:
+        return self.phases
+
     def facts(self) -> dict[str, Any]:
         return {"window": WINDOW}
 
-    def warm(self) -> tuple[float, float]:
+    def warm(self, _: str) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
             window = self._run(2, Path(folder) / "run")
             lines = (Path(folder) / "run" / "metrics.jsonl").read_text().splitlines()
-        records = [json.loads(line) for line in lines]
-        return next(record["loss"] for record in records if record["epoch"] == 1), window["seconds"]
+        records = [
+            record for record in map(json.loads, lines) if record["kind"] == "train" and record["epoch"] <= 1
+        ]
+        checks = [records[0]["loss"], records[-1]["loss"]]
+        return {"checks": checks, "first": window["first"], "seconds": window["seconds"]}
 
-    def run(self, epochs: int) -> dict[str, float]:
+    def run(self, _: str, passes: int) -> dict[str, float]:
         with tempfile.TemporaryDirectory() as folder:
-            return self._run(epochs + 1, Path(folder) / "run")
+            return self._run(passes + 1, Path(folder) / "run")
 
     def _run(self, epochs: int, out: Path) -> dict[str, float]:
         argv = ["-m", "jaxdl.train", *self.options, f"--epochs={epochs}", f"--out={out}"]
@@ -48,8 +56,8 @@ def window(lines: list[tuple[float, str]]) -> dict[str, float]:
       lines: of a run of two epochs or more, with the second at which each appeared.
 
     Returns:
-      ``steps``, ``seconds``, and ``evaluation``: the part of the seconds between the last step of an epoch and
-      the result of its evaluation.
+      ``steps``, ``seconds``; ``evaluation``, the part of the seconds between the last step of an epoch and the
+      result of its evaluation; ``first``, the seconds from the start to where the window begins.
     """
     ends = [second for second, line in lines if EVALUATION.match(line)]
     per_epoch = next(int(match[2]) for _, line in lines if (match := STEP.match(line)))
@@ -58,6 +66,7 @@ def window(lines: list[tuple[float, str]]) -> dict[str, float]:
         "steps": per_epoch * (len(ends) - 1),
         "seconds": ends[-1] - ends[0],
         "evaluation": sum(waits[1:]),
+        "first": ends[0],
     }
 
 

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn.functional import cross_entropy
 
-from benchmarks.arms.torch_parts import NETS, device, images, train
-from benchmarks.workloads import DATA, WORKLOADS
+from benchmarks.arms.torch_parts import TWINS, device, images, sgd
+from benchmarks.workloads import WORKLOADS
+from benchmarks.workloads.workload import DATA
 
 
 def main() -> None:
@@ -19,12 +21,13 @@ def main() -> None:
     split = {key: images(data[key]) if key[0] == "x" else torch.tensor(data[key]).long() for key in data}
     split = {key: tensor.to(place) for key, tensor in split.items()}
     torch.manual_seed(seed)
-    net = NETS[workload.model]().to(place)
-    optimizer = torch.optim.SGD(net.parameters(), workload.lr, momentum=workload.momentum)
+    net = TWINS[workload.model]().to(place)
+    optimizer = sgd(workload, net)
     for _ in range(epochs):
-        order = torch.randperm(len(split["y_train"])).to(place)
-        rows = order.split(workload.batch_size)
-        train(net, optimizer, ((split["x_train"][row], split["y_train"][row]) for row in rows))
+        for rows in torch.randperm(len(split["y_train"])).to(place).split(workload.batch_size):
+            optimizer.zero_grad(set_to_none=True)
+            cross_entropy(net(split["x_train"][rows]), split["y_train"][rows]).backward()
+            optimizer.step()
     with torch.no_grad():
         right = net(split["x_test"]).argmax(1) == split["y_test"]
     print(json.dumps({"accuracy": right.double().mean().item()}))
