@@ -1,9 +1,11 @@
 """The same array with the other framework's order of axes: activations, as weights go over the bridge."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+
+from parity.verdict import relative
 
 
 def orders(shape: Sequence[int], wanted: Sequence[int]) -> Iterator[tuple[int, ...]]:
@@ -34,6 +36,10 @@ def align(array: Any, wanted: Sequence[int]) -> Any:
     return None if order is None else array.transpose(order)
 
 
+Image = tuple[int, int, int]
+Move = Callable[[np.ndarray], np.ndarray]
+
+
 def nearest(array: np.ndarray, like: np.ndarray) -> tuple[int, ...] | None:
     """The order of axes that brings ``array`` nearest to ``like``; None where none fits."""
     return min(
@@ -43,16 +49,59 @@ def nearest(array: np.ndarray, like: np.ndarray) -> tuple[int, ...] | None:
     )
 
 
-def closest(array: np.ndarray, like: np.ndarray) -> np.ndarray | None:
-    """``array`` with the axes in the order of `nearest`."""
-    order = nearest(array, like)
-    return None if order is None else array.transpose(order)
+def move(array: np.ndarray, like: np.ndarray, images: Sequence[Image] = ()) -> Move | None:
+    """What brings ``array`` nearest to ``like``: another order of axes, or of a flattened image.
+
+    Args:
+      array, like: of one framework and of the other.
+      images: (H, W, C) that the port flattens in this order and torch as (C, H, W).
+
+    Returns:
+      None where nothing fits.
+    """
+    moves = list(_moves(array.shape, like.shape, images))
+    return min(moves, key=lambda found: np.linalg.norm(found(array) - like), default=None)
 
 
-def all_closest(arrays: Sequence[np.ndarray], like: Sequence[np.ndarray]) -> tuple[np.ndarray, ...] | None:
+def _moves(shape: Sequence[int], wanted: Sequence[int], images: Sequence[Image]) -> Iterator[Move]:
+    for order in orders(shape, wanted):
+        yield lambda x, order=order: np.asarray(x.transpose(order), order="C")  # keeps a scalar one
+    for height, width, channels in images:
+        if len(shape) == 2 and tuple(shape) == tuple(wanted) == (shape[0], height * width * channels):
+            for split, order in (
+                ((height, width, channels), (0, 3, 1, 2)),
+                ((channels, height, width), (0, 2, 3, 1)),
+            ):
+                yield lambda x, split=split, order=order: x.reshape(-1, *split).transpose(order).reshape(x.shape)
+
+
+def closest(array: np.ndarray, like: np.ndarray, images: Sequence[Image] = ()) -> np.ndarray | None:
+    """``array`` after the `move`."""
+    found = move(array, like, images)
+    return None if found is None else found(array)
+
+
+def all_closest(
+    arrays: Sequence[np.ndarray], like: Sequence[np.ndarray], images: Sequence[Image] = ()
+) -> tuple[np.ndarray, ...] | None:
     """One side's arrays with the other's axes; None where they do not correspond."""
     if len(arrays) != len(like):
         return None
-    found = [closest(array, other) for array, other in zip(arrays, like, strict=True)]
-    kept = tuple(np.ascontiguousarray(array) for array in found if array is not None)
+    found = [closest(array, other, images) for array, other in zip(arrays, like, strict=True)]
+    kept = tuple(array for array in found if array is not None)
     return kept if len(kept) == len(found) else None
+
+
+def error(
+    ours: Sequence[np.ndarray | None], theirs: Sequence[np.ndarray | None], images: Sequence[Image] = ()
+) -> float:
+    """The largest relative error among arrays with axes in any order; infinite if they do not fit."""
+    if len(ours) != len(theirs):
+        return float("inf")
+    worst = 0.0
+    for mine, other in zip(ours, theirs, strict=True):
+        if mine is None or other is None:
+            continue
+        near = closest(mine, other, images)
+        worst = max(worst, float("inf") if near is None else relative(near, other))
+    return worst

@@ -45,7 +45,7 @@ def dump_torch(pair: Pair, folder: Path, *, seed: int = 0, steps: int = STEPS, h
         own, held = not steps, frozenset(hold)
         side = torch_side.TorchSide(pair, module, weights, hold=held, own=own)
         writer.update({f"{START}/{name}": value for name, value in weights.items()})
-        facts = side.record(seed=seed, steps=steps, into=writer).facts
+        facts = torch_side.record(side, seed=seed, steps=steps, into=writer).facts
         facts |= {"groups": known, "tied": side.ties, "hold": sorted(held)}
         facts["scheduled"] = bool(pair.torch_scheduler)
         if own:  # the weights are the module's: they change one by one
@@ -55,7 +55,7 @@ def dump_torch(pair: Pair, folder: Path, *, seed: int = 0, steps: int = STEPS, h
             weights = torch_side.perturbed(weights, seed, ROUNDING)
         floors = _Floors(writer)
         again = torch_side.TorchSide(pair, module, {} if own else weights, hold=held, noise=ROUNDING, own=own)
-        again.record(seed=seed, steps=steps, into=floors)
+        torch_side.record(again, seed=seed, steps=steps, into=floors)
         batches = [pair.batch(seed, step) for step in range(max(1, steps))]
         facts["warnings"] = [*told, *verdict.stimulus(facts, [pair.batch(seed, step) for step in range(2)])]
         facts |= {"pair": pair.name, "floors": floors.errors, "batches": [_digest(*batch) for batch in batches]}
@@ -74,7 +74,7 @@ def dump_flax(pair: Pair, source: Path, folder: Path) -> None:
       PairError, BridgeError: the pair cannot be run or matched, or is another than the one in ``source``.
       RecordingError: ``source`` is no whole dump of torch's side.
     """
-    from parity import flax_side
+    from parity import flax_side, mask_orders, trials
 
     theirs = _side(Path(source), "torch")
     noted = theirs.facts
@@ -84,27 +84,30 @@ def dump_flax(pair: Pair, source: Path, folder: Path) -> None:
         side = flax_side.FlaxSide(pair, pair.flax_module(), pair.batch(seed, 0)[0])
         groups = [_group(group) for group in noted["groups"]]
         bridge = infer(groups, side.leaves, tied=noted["tied"], rules=pair.rules, ignore=pair.ignore)
+        start = _Start(theirs.tensors)
+        bridge, open_ = trials.settle(bridge, side, theirs, start)
         side.flattened = bridge.flattened
         if steps and bridge.held != frozenset(noted["hold"]):
             raise PairError(
                 "the port keeps one bias where torch adds two, which together move twice as far: "
                 f"dump torch's side again with hold={tuple(sorted(bridge.held))}"
             )
-        start = _Start(theirs.tensors)
         if pair.weights == "copy":
             for link in bridge.links:
                 side.load(dataclasses.replace(bridge, links=(link,)).to_flax(start))
         elif pair.weights != "loaded":
             side.load(flax_side.converted(pair.weights(dict(start)), side))
+        mask_orders.settle(side, theirs, seed)
         if pair.weights != "copy":
             own = bridge.to_torch(side.variables())
             writer.update({f"weights/{name}": value for name, value in own.items()})
         size = sum(start.size(name) for name in start) if not steps else None
         portion = None if size is None else max(1 << 20, size // PORTIONS)
-        facts = side.record(bridge, noted, seed=seed, steps=steps, into=writer, portion=portion).facts
+        given = {"seed": seed, "steps": steps, "start": start, "into": writer, "portion": portion}
+        facts = flax_side.record(side, bridge, theirs, **given).facts
         if pair.weights == "copy":
             facts["skipped"]["weights"] = "the bridge carried them"
-        facts["warnings"] = [f"{name}: ignored, {reason}" for name, reason in bridge.ignored.items()]
+        facts["warnings"] = [*open_, *(f"{name}: ignored, {reason}" for name, reason in bridge.ignored.items())]
         sums = [(link.source.keys, link.source.place) for link in bridge.links if len(link.source.keys) > 1]
         facts["sums"] = [[*keys, *([] if place is ... else [place.start, place.stop])] for keys, place in sums]
         facts |= {"pair": pair.name, "bridge": bridge.lines(), "held": sorted(bridge.held)}
@@ -255,7 +258,7 @@ def _place(row: list[Any]) -> Any:
 def _split(name: str) -> tuple[str, str, str]:
     """``updates/3/fc.weight`` is ``updates/3/`` and ``fc.weight``; an optimizer's slot comes behind."""
     phase, _, rest = name.partition("/")
-    if phase == "updates" and "/" in rest:
+    if phase in ("gradients", "optimizer", "updates") and "/" in rest:
         step, _, key = rest.partition("/")
         return f"{phase}/{step}/", key, ""
     if phase == "optimizer_state":

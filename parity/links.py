@@ -148,8 +148,8 @@ class Source:
         return slice(index * size, (index + 1) * size) if count > 1 else ...
 
     def take(self, values: Mapping[str, np.ndarray]) -> np.ndarray:
-        """The numbers."""
-        first, *rest = (np.asarray(values[key])[self.place] for key in self.keys)
+        """The numbers; a term that is not given counts nothing."""
+        first, *rest = (np.asarray(values[key])[self.place] for key in self.keys if key in values)
         for term in rest:
             first = np.where(term == 0, first, first + term)  # a sum with zero keeps every bit, -0.0 as well
         return first
@@ -196,17 +196,16 @@ class Bridge:
     tied: Mapping[str, str]
 
     def to_flax(self, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Flax variables by dotted path from a state_dict."""
-        return {link.leaf.name: link.way.to_flax(link.source.take(values), link.leaf.shape) for link in self.links}
+        """Flax variables by dotted path from a state_dict, or from a part of one."""
+        given = [link for link in self.links if link.source.name in values]
+        return {link.leaf.name: link.way.to_flax(link.source.take(values), link.leaf.shape) for link in given}
 
-    def to_torch(self, values: Mapping[str, np.ndarray], meaning: str = "value") -> dict[str, np.ndarray]:
+    def to_torch(self, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Under torch's keys and in its shapes, what belongs to some or all Flax variables.
 
         Args:
           values: by dotted path; a torch array of which a part is not given is left out, and so is what is held.
-          meaning: as in `merged`; the same here, a sum and the gradient of its terms are both the variable's own.
         """
-        del meaning
         found: dict[str, np.ndarray] = {}
         missing = {link.source.name for link in self.links if link.leaf.name not in values}
         for link in self.links:

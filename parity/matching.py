@@ -1,14 +1,13 @@
-"""Which call in the port corresponds to which call in torch, and how far two of them are apart."""
+"""Which call in the port corresponds to which call in torch."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from parity.align import closest, orders
+from parity.align import orders
 from parity.bridge import Bridge, tokens
 from parity.trace import Call
-from parity.verdict import relative
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,16 +96,3 @@ def _comparable(theirs: Sequence[np.ndarray], ours: Sequence[np.ndarray]) -> boo
     return len(theirs) == len(ours) and all(
         next(orders(mine.shape, other.shape), None) is not None for other, mine in zip(theirs, ours, strict=True)
     )
-
-
-def error(ours: Sequence[np.ndarray | None], theirs: Sequence[np.ndarray | None]) -> float:
-    """The largest relative error among arrays with axes in any order; infinite if they do not fit."""
-    if len(ours) != len(theirs):
-        return float("inf")
-    worst = 0.0
-    for mine, other in zip(ours, theirs, strict=True):
-        if mine is None or other is None:
-            continue
-        near = closest(mine, other)
-        worst = max(worst, float("inf") if near is None else relative(near, other))
-    return worst

@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-from parity import torch_side
+from parity import mask_orders, torch_side
 from parity.bridge import Bridge, BridgeError
-from parity.flax_side import FlaxSide
+from parity.flax_side import FlaxSide, record
 from parity.pair import Pair, PairError
 from parity.prove import STEPS, Subject, precise, prepare
 from parity.recording import PHASES, Recording
@@ -75,10 +75,13 @@ def measure(
             subject = prepare(narrow, seed=seed)
         held, weights = subject.bridge.held, _neighbours(subject, theirs, seed)
         with precise():
-            truth = TorchSide(narrow, subject.module, weights[0], hold=held).record(seed=seed, steps=steps)
+            truth = torch_side.record(
+                TorchSide(narrow, subject.module, weights[0], hold=held), seed=seed, steps=steps
+            )
+            mask_orders.settle(subject.flax, truth, seed)
         options = {"dtype": theirs, "hold": held, "device": DEVICES[device]}
         sides = (TorchSide(narrow, subject.module, moved, **options) for moved in weights)
-        runs = [side.record(seed=seed, steps=steps) for side in sides]
+        runs = [torch_side.record(side, seed=seed, steps=steps) for side in sides]
         port = _port(subject, weights[0], ours, device, truth, seed, steps)
     except (PairError, BridgeError) as error:
         return Judgement(pair.name, (Phase("pair", error=str(error)),))
@@ -135,7 +138,7 @@ def judge(
     """
     phases = []
     for name in PHASES:
-        if name in ("weights", "large_mean", "optimizer_state"):
+        if name in ("weights", "large_mean", "optimizer_state", "optimizer"):
             continue
         mine, exact = _own(port, name, bridge), _own(truth, name, bridge)
         theirs = [_own(run, name, bridge) for run in runs]
@@ -239,6 +242,7 @@ def _port(
         stack.enter_context(jax.numpy_dtype_promotion("standard"))
         stack.enter_context(jax.numpy_rank_promotion("allow"))
         flax = FlaxSide(pair, pair.flax_module(), pair.batch(seed, 0)[0], dtype=dtype)
-        flax.flattened = bridge.flattened
+        flax.flattened, flax.orders = bridge.flattened, subject.flax.orders
+        flax.mask_orders = subject.flax.mask_orders
         flax.load(bridge.to_flax(weights))
-        return flax.record(bridge, truth.facts, seed=seed, steps=steps)
+        return record(flax, bridge, truth, seed=seed, steps=steps)

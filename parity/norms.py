@@ -13,9 +13,10 @@ from parity import masks
 from parity.align import all_closest
 from parity.bridge import Bridge
 from parity.flax_side import FlaxSide
+from parity.forcing import forced
 from parity.matching import match
 from parity.torch_side import TorchSide, kind, outputs
-from parity.trace import flax_calls, forced, torch_calls
+from parity.trace import flax_calls, torch_calls
 from parity.ways import NORMS
 
 MEAN = 1e5  # times the spread
@@ -38,9 +39,9 @@ def large_mean(
     modules = dict(side.start.named_modules())
     if not any(kind(module) in NORMS for module in modules.values()):
         return {}, {}
-    theirs = torch_calls(side, seed=seed, train=True)
+    theirs = torch_calls(side, seed=seed, train=True, gradients=False)
     given, wanted, shapes = {}, {}, {}
-    for found in match(bridge, theirs, flax_calls(flax, noted, seed=seed, train=True)):
+    for found in match(bridge, theirs, flax_calls(flax, noted, seed=seed, train=True, gradients=False)):
         call = found.torch
         if kind(modules[call.path]) not in NORMS or call.index or len(call.inputs) != 1 or not found.leaf:
             continue
@@ -50,7 +51,7 @@ def large_mean(
             given[found.flax.name] = inputs, made
             wanted[found.flax.name] = call.path, _output(side, call.path, moved[0])
             shapes[found.flax.name] = call.outputs
-    records = forced(flax, noted, given, seed=seed, train=True)
+    records, _ = forced(flax, noted, given, seed=seed, train=True)
     reference, port = {}, {}
     for name, (path, expected) in wanted.items():
         made = all_closest(records[name][1], shapes[name]) if name in records else None

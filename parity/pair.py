@@ -4,7 +4,9 @@ import dataclasses
 import difflib
 import importlib
 import importlib.util
+import itertools
 import sys
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -155,29 +157,51 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
+def module_name(place: str) -> str:
+    """Under which name `load` imports a module or a file: a file's is its own, whatever others are called."""
+    if not place.endswith(".py"):
+        return place
+    path = Path(place).resolve()
+    packages = itertools.takewhile(lambda folder: (folder / "__init__.py").is_file(), path.parents)
+    inside = [folder.name for folder in packages][::-1]  # of a package: its relative imports work
+    return ".".join([*inside, path.stem]) if inside else f"_parity_{zlib.crc32(bytes(path)):08x}_{path.stem}"
+
+
 def _import(place: str) -> Any:
+    path = Path(place).resolve()
+    if place.endswith(".py") and not path.is_file():
+        raise PairError(f"no file {place}")
     try:
-        if not place.endswith(".py"):
-            sys.path.insert(0, str(Path.cwd()))
-            try:
-                return importlib.import_module(place)
-            finally:
-                sys.path.remove(str(Path.cwd()))
-        path = Path(place).resolve()
-        if not path.is_file():
-            raise PairError(f"no file {place}")
-        sys.path.insert(0, str(path.parent))  # a file imports its neighbours, as a script does
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[path.stem] = module
-        spec.loader.exec_module(module)
-        return module
+        return _from_file(path, module_name(place)) if place.endswith(".py") else _from_path(place, Path.cwd())
     except PairError:
         raise
-    except Exception as error:
-        raise PairError(f"{place} does not import: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:
+        first = next(iter(str(error).strip().splitlines()), "")
+        raise PairError(f"{place} does not import: {type(error).__name__}: {first}") from error
+
+
+def _from_path(name: str, folder: Path) -> Any:
+    """A module by its name, which may lie in a folder."""
+    sys.path.insert(0, str(folder))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(str(folder))
+
+
+def _from_file(path: Path, name: str) -> Any:
+    """A file, which imports its neighbours as a script does, or relatively where it is part of a package."""
+    if "." in name:
+        return _from_path(name, path.parents[name.count(".")])
+    if str(path.parent) not in sys.path:
+        sys.path.insert(0, str(path.parent))  # and stays, as the pair's functions may import later
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 def _call(function: Any, target: str) -> Any:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-from parity import flax_side, norms, probe, torch_side, verdict
+from parity import flax_side, mask_orders, norms, probe, torch_side, verdict
 from parity.bridge import Bridge, BridgeError, infer
 from parity.flax_side import FlaxSide, converted
 from parity.pair import Pair, PairError
@@ -122,13 +122,15 @@ def record(subject: Subject, *, seed: int = 0, steps: int = STEPS) -> tuple[Reco
     """torch, the port, and torch with weights and inputs that rounding could have changed."""
     pair, module, held = subject.pair, subject.module, subject.bridge.held
     with blamed("torch's side"):
-        reference = TorchSide(pair, module, subject.weights, hold=held).record(seed=seed, steps=steps)
+        reference = torch_side.record(TorchSide(pair, module, subject.weights, hold=held), seed=seed, steps=steps)
     reference.facts["scheduled"] = pair.torch_scheduler is not None
-    probe.settle_masks(subject.flax, reference, seed)
+    mask_orders.settle(subject.flax, reference, seed)
     moved = torch_side.perturbed(subject.weights, seed, ROUNDING)
-    perturbed = TorchSide(pair, module, moved, hold=held, noise=ROUNDING).record(seed=seed, steps=steps)
+    noisy = TorchSide(pair, module, moved, hold=held, noise=ROUNDING)
+    perturbed = torch_side.record(noisy, seed=seed, steps=steps)
     with blamed("the port's side"):
-        port = subject.flax.record(subject.bridge, reference.facts, seed=seed, steps=steps)
+        given = {"seed": seed, "steps": steps, "start": subject.weights}
+        port = flax_side.record(subject.flax, subject.bridge, reference, **given)
     _add_norms(subject, reference, port, seed)
     if pair.weights != "copy":
         own = subject.bridge.to_torch(subject.flax.variables())

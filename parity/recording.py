@@ -23,9 +23,11 @@ PHASES = (
     "buffers",
     "first_update",
     "optimizer_state",
+    "optimizer",
     "updates",
     "resume",
 )
+TRAINING = ("first_update", "optimizer_state", "optimizer", "updates", "resume")
 TENSORS, FACTS = "tensors.safetensors", "facts.json"
 FORMAT = 1
 # safetensors' names of NumPy's types.

@@ -15,7 +15,7 @@ from flax import linen, nnx
 
 from parity import masks
 from parity.flax_side import FlaxSide
-from parity.torch_side import TorchSide, outputs
+from parity.torch_side import TorchSide, mapped, outputs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,13 +43,14 @@ class Call:
         return f"{self.path}#{self.index}"
 
 
-def torch_calls(side: TorchSide, *, seed: int = 0, train: bool) -> list[Call]:
-    """The calls in torch, in the order in which they end; with gradients when training."""
+def torch_calls(side: TorchSide, *, seed: int = 0, train: bool, gradients: bool = True) -> list[Call]:
+    """The calls in torch, in the order in which they end; with gradients when training, if they are wanted."""
+    wanted = train and gradients
     module = side.fresh().train(train)
     inputs, targets = side.batch(seed, 0)
     for value in inputs.values():
         if value.is_floating_point():
-            value.requires_grad_(train)
+            value.requires_grad_(wanted)
     opened: list[tuple[str, int, list[np.ndarray], list[Any]]] = []
     done: list[tuple[str, int, list[np.ndarray], list[np.ndarray], list[Any], list[Any]]] = []
     counts: collections.Counter[str] = collections.Counter()
@@ -57,7 +58,7 @@ def torch_calls(side: TorchSide, *, seed: int = 0, train: bool) -> list[Call]:
     def before(path: str) -> Callable[..., Any]:
         def hook(_: Any, args: Any, kwargs: Any) -> Any:
             # Copies, so that the gradient is that of this use of a tensor, and not of others beside it.
-            args, kwargs = _mapped((args, kwargs), lambda x: x.clone() if x.requires_grad else x)
+            args, kwargs = mapped((args, kwargs), lambda x: x.clone() if x.requires_grad else x)
             tensors = _floats((args, kwargs))
             opened.append((path, counts[path], [_array(x) for x in tensors], _watched(tensors)))
             counts[path] += 1
@@ -72,9 +73,9 @@ def torch_calls(side: TorchSide, *, seed: int = 0, train: bool) -> list[Call]:
     for path, child in module.named_modules():
         child.register_forward_pre_hook(before(path), with_kwargs=True)
         child.register_forward_hook(after, with_kwargs=True)
-    with torch.set_grad_enabled(train), masks.in_torch(seed, 0) if train else contextlib.nullcontext():
+    with torch.set_grad_enabled(wanted), masks.in_torch(seed, 0) if train else contextlib.nullcontext():
         made = side.call(module, inputs)
-        if train:
+        if wanted:
             side.objective(made, targets, seed).backward()
     return [
         Call(path, index, tuple(given), tuple(outs), tuple(out_grads), tuple(in_grads))
@@ -82,8 +83,10 @@ def torch_calls(side: TorchSide, *, seed: int = 0, train: bool) -> list[Call]:
     ]
 
 
-def flax_calls(side: FlaxSide, noted: Mapping[str, Any], *, seed: int = 0, train: bool) -> list[Call]:
-    """The calls in the port, in the order in which they end; with gradients when training.
+def flax_calls(
+    side: FlaxSide, noted: Mapping[str, Any], *, seed: int = 0, train: bool, gradients: bool = True
+) -> list[Call]:
+    """The calls in the port, in the order in which they end; with gradients when training, if they are wanted.
 
     A module that is called inside a loop of JAX (`nnx.scan`) is seen from outside only.
     """
@@ -92,71 +95,31 @@ def flax_calls(side: FlaxSide, noted: Mapping[str, Any], *, seed: int = 0, train
         records: dict[str, Any] = {}
 
         def watch(name: str, call: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-            given = _leaves((args, kwargs))
+            given = leaves((args, kwargs))
             if taps is None:
                 made = call(*args, **kwargs)
             else:
                 # The gradient by a zero that is added to a value is the gradient by the value.
-                args, kwargs = _replaced((args, kwargs), map(jnp.add, given, taps[name][0]))
+                args, kwargs = replaced((args, kwargs), map(jnp.add, given, taps[name][0]))
                 made = call(*args, **kwargs)
-                made = _replaced(made, map(jnp.add, _leaves(made), taps[name][1]))
-            records[name] = given, _leaves(made)
+                made = replaced(made, map(jnp.add, leaves(made), taps[name][1]))
+            records[name] = given, leaves(made)
             return made
 
-        made, _, _ = side.forward(params, stats, inputs, train, draws, _counted(watch))
-        loss = side.objective(made, targets, seed, noted["outputs"]) if train else jnp.zeros(())
+        made, _, _ = side.forward(params, stats, inputs, train, draws, counted(watch))
+        loss = jnp.zeros(()) if taps is None else side.objective(made, targets, seed, noted["outputs"])
         return loss, records
 
-    arguments = (side.model.params, side.model.stats, *_batch(side, noted, seed, train))
-    if not train:
+    arguments = (side.model.params, side.model.stats, *batch_of(side, noted, seed, train))
+    if not (train and gradients):
         return _calls(jax.jit(run)(None, *arguments)[1], {})
     shapes = jax.eval_shape(lambda *given: run(None, *given)[1], *arguments)
     taps = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    gradients, records = jax.jit(jax.grad(run, has_aux=True))(taps, *arguments)
-    return _calls(records, gradients)
+    by, records = jax.jit(jax.grad(run, has_aux=True))(taps, *arguments)
+    return _calls(records, by)
 
 
-def forced(
-    side: FlaxSide,
-    noted: Mapping[str, Any],
-    given: Mapping[str, tuple[tuple[np.ndarray, ...] | None, tuple[np.ndarray, ...]]],
-    *,
-    seed: int = 0,
-    train: bool,
-) -> dict[str, tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]]:
-    """Feeds layers of the port what torch's were fed, and hands on what torch's gave.
-
-    Args:
-      side, noted, seed, train: as in `flax_calls`.
-      given: call -> its inputs (None: those that it gets), and what it is said to return; with the port's axes.
-
-    Returns:
-      call -> the inputs it would have got, and what it really made of those it was given. As all calls before it
-      have returned torch's values, a difference in either is a fault of its own.
-    """
-    inputs, _, draws = _batch(side, noted, seed, train)
-
-    def run(given: Any, params: Any, stats: Any, inputs: Any, draws: Any) -> Any:
-        records: dict[str, Any] = {}
-
-        def watch(name: str, call: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-            if name not in given:
-                return call(*args, **kwargs)
-            wanted, returned = given[name]
-            received = _leaves((args, kwargs))
-            args, kwargs = (args, kwargs) if wanted is None else _replaced((args, kwargs), wanted)
-            made = call(*args, **kwargs)
-            records[name] = received, _leaves(made)
-            return _replaced(made, returned)
-
-        side.forward(params, stats, inputs, train, draws, _counted(watch))
-        return records
-
-    records = jax.jit(run)(dict(given), side.model.params, side.model.stats, inputs, draws)
-    return {name: (_arrays(before), _arrays(made)) for name, (before, made) in records.items()}
-
-
-def _counted(watch: Callable[..., Any]) -> Callable[..., Any]:
+def counted(watch: Callable[..., Any]) -> Callable[..., Any]:
     """Names every call, and leaves those alone that happen inside a loop of JAX: their values cannot get out."""
     counts: collections.Counter[str] = collections.Counter()
     outermost = _level()
@@ -174,7 +137,7 @@ def _level() -> Any:
     return jax.extend.core.get_opaque_trace_state(convention="nnx")
 
 
-def _batch(side: FlaxSide, noted: Mapping[str, Any], seed: int, train: bool) -> tuple[Any, Any, Any]:
+def batch_of(side: FlaxSide, noted: Mapping[str, Any], seed: int, train: bool) -> tuple[Any, Any, Any]:
     inputs, targets = side.batch(seed, 0)
     draws = side.draws(seed, 0, side.model.params, side.model.stats, inputs, noted) if train else None
     return inputs, targets, draws
@@ -184,8 +147,8 @@ def _calls(records: Mapping[str, Any], gradients: Mapping[str, Any]) -> list[Cal
     found = []
     for name, (given, made) in records.items():
         path, index = name.rsplit("#", 1)
-        ins, outs = map(_arrays, gradients.get(name, ((), ())))
-        found.append(Call(path, int(index), _arrays(given), _arrays(made), outs, ins))
+        ins, outs = map(arrays_of, gradients.get(name, ((), ())))
+        found.append(Call(path, int(index), arrays_of(given), arrays_of(made), outs, ins))
     return found
 
 
@@ -193,7 +156,7 @@ def _is_float(value: Any) -> bool:
     return hasattr(value, "dtype") and jnp.issubdtype(value.dtype, jnp.floating)
 
 
-def _leaves(values: Any) -> tuple[Any, ...]:
+def leaves(values: Any) -> tuple[Any, ...]:
     """The floating-point arrays in arguments or results; modules and flags among them are passed over."""
     return tuple(leaf for leaf in jax.tree.leaves(_plain(values)) if _is_float(leaf))
 
@@ -209,7 +172,7 @@ def _opaque(value: Any) -> bool:
     return isinstance(value, nnx.Module | nnx.Rngs | nnx.RngStream | linen.Module)
 
 
-def _replaced(values: Any, arrays: Any) -> Any:
+def replaced(values: Any, arrays: Any) -> Any:
     """The same structure with other floating-point arrays."""
     rest = iter(arrays)
     return jax.tree.map(
@@ -219,7 +182,7 @@ def _replaced(values: Any, arrays: Any) -> Any:
     )
 
 
-def _arrays(values: Any) -> tuple[np.ndarray, ...]:
+def arrays_of(values: Any) -> tuple[np.ndarray, ...]:
     return tuple(np.asarray(value, np.float64) for value in values)
 
 
@@ -229,17 +192,6 @@ def _floats(values: Any) -> list[torch.Tensor]:
 
 def _array(tensor: torch.Tensor) -> np.ndarray:
     return tensor.detach().double().cpu().numpy().copy()
-
-
-def _mapped(values: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
-    """The same arguments with every floating-point tensor changed."""
-    if isinstance(values, torch.Tensor):
-        return change(values) if values.is_floating_point() else values
-    if type(values) in (tuple, list):
-        return type(values)(_mapped(value, change) for value in values)
-    if type(values) is dict:
-        return {name: _mapped(value, change) for name, value in values.items()}
-    return values
 
 
 def _watched(tensors: list[torch.Tensor]) -> list[Any]:

@@ -118,6 +118,11 @@ class Judgement:
         """The phase of a name."""
         return next(phase for phase in self.phases if phase.name == name)
 
+    def failing(self, name: str) -> list[Leaf]:
+        """The tensors of a phase that fail."""
+        found = [leaf for phase in self.phases if phase.name == name for leaf in phase.leaves]
+        return [leaf for leaf in found if leaf.verdict is Verdict.FAIL]
+
 
 def relative(array: np.ndarray, reference: np.ndarray) -> float:
     """``|array - reference| / |reference|`` in L2; 0 for two zeros, infinite where only the reference is zero.
@@ -193,11 +198,11 @@ def judge(
 
 
 def _phase(recording: Recording, name: str, bridge: Bridge | None) -> Mapping[str, np.ndarray]:
-    """The tensors of a phase; of `updates` those of every step, under ``step/key``."""
+    """The tensors of a phase; of several updates those of every step, under ``step/key``."""
     if bridge is None:
         return View(recording.tensors, recording.phase(name))
     found = {leaf: recording.tensors[key] for leaf, key in recording.phase(name).items()}
-    if name == "updates":
+    if name in ("optimizer", "updates"):
         merged = {leaf: value for leaf, value in found.items() if "/" not in leaf}
         for step in sorted({leaf.split("/", 1)[0] for leaf in found if "/" in leaf}, key=int):
             own = {leaf.split("/", 1)[1]: value for leaf, value in found.items() if leaf.startswith(f"{step}/")}

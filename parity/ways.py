@@ -51,16 +51,40 @@ def rule_ways(rule: Rule, kind: str, local: str, source: Source, leaf: FlaxLeaf)
         channels, height, width = rule.flatten
         fits = len(source.cut) == 2 and channels * height * width == source.cut[1]
         fits = fits and leaf.shape == (source.cut[1], source.cut[0])
-        return (flattened(channels, height, width, source.cut[0]),) if fits else ()
+        return (flattened(rule.flatten, (1, 2, 0), source.cut[0]),) if fits else ()
     if rule.perm is not None:
         fits = sorted(rule.perm) == list(range(len(source.cut))) and math.prod(source.cut) == math.prod(leaf.shape)
         return (Way(tuple(rule.perm)),) if fits else ()
     return ways(kind, local, source, leaf)
 
 
-def flattened(channels: int, height: int, width: int, features: int) -> Way:
-    """A Linear behind an image that torch flattens as (C, H, W) and the port as (H, W, C)."""
-    return Way(layout=Layout((3, 2, 0, 1), split=(height, width, channels, features), joined=(1, 3)))
+def flattened(shape: Sequence[int], perm: Sequence[int], features: int) -> Way:
+    """A Linear behind an image that torch flattens as it lies, (C, H, W), and the port in another order of axes.
+
+    Args:
+      shape: of torch's image.
+      perm: its axes in the port's order; (1, 2, 0) for (H, W, C).
+      features: of the Linear's output.
+    """
+    split = (*(shape[axis] for axis in perm), features)
+    back = tuple(int(axis) for axis in np.argsort(perm))
+    return Way(layout=Layout((len(shape), *back), split=split, joined=(1, len(shape))))
+
+
+def flat_images(width: int, shapes: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
+    """The images (C, H, W), or of another rank, that are as wide when they are flattened.
+
+    Args:
+      width: of a Linear's input.
+      shapes: (B, C, ...) of what torch's layers take and return.
+    """
+    own = dict.fromkeys(tuple(shape[1:]) for shape in shapes if len(shape) > 2)
+    found = [shape for shape in own if math.prod(shape) == width and shape[0] > 1 and math.prod(shape[1:]) > 1]
+    # Pooling by a function leaves no call behind it: squares of what is left of the width for each channel.
+    channels = {shape[0] for shape in own}
+    sides = {count: math.isqrt(width // count) for count in channels if count > 1 and width % count == 0}
+    found += [(count, side, side) for count, side in sides.items() if side > 1 and count * side * side == width]
+    return list(dict.fromkeys(found))
 
 
 def _candidates(kind: str, local: str, source: Source, leaf: FlaxLeaf) -> Iterator[Way]:

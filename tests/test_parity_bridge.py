@@ -13,7 +13,8 @@ from parity import Rule, torch_side
 from parity.bridge import SAME, TRANSPOSED, BridgeError, FlaxLeaf, Group, Way, infer, tokens
 from parity.flax_side import FlaxSide
 from parity.prove import precise
-from parity.twins.families import FAMILIES, Original, Port
+from parity.twins.families import FAMILIES
+from parity.twins.families.parts import Original, Port
 
 
 def linear(name: str, out: int, into: int) -> Group:

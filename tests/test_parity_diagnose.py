@@ -112,7 +112,7 @@ def diagnosed(**settings):
     pair = Pair(torch=TorchNormed, flax=lambda: Normed(**settings), inputs=lambda rng: rng.normal(size=(6, 4)))
     made = proof(pair, steps=1)
     location = locate(made.subject, made.judgement, made.reference.facts)
-    return diagnose(made.subject, made.reference, made.port, location, steps=1)
+    return diagnose(made.subject, made.reference, made.port, location)
 
 
 def test_the_conventions_of_momentum_are_both_told():

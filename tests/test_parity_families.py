@@ -12,7 +12,10 @@ from flax import nnx
 
 from parity.pair import Pair
 from parity.prove import prove
-from parity.twins.families import FAMILIES, TRAINED, Recurrent, linen_batch_norm, recurrent
+from parity.twins.families import FAMILIES
+from parity.twins.families.conv import linen_batch_norm
+from parity.twins.families.parts import TRAINED
+from parity.twins.families.recurrent import Recurrent, recurrent
 from parity.verdict import Verdict
 
 

@@ -10,11 +10,13 @@ import torch
 from flax import nnx
 from torch import nn
 
-from parity import Rule, probe
+from parity import Rule
 from parity.links import SAME, TRANSPOSED
 from parity.pair import Pair, channels_last
 from parity.prove import precise, prepare, prove
-from parity.twins.families import Original, Own, Port, drawn, dropped, flattened, own
+from parity.twins.families.conv import dropped, flattened
+from parity.twins.families.dense import Own, own
+from parity.twins.families.parts import Original, Port, drawn
 from parity.verdict import Verdict
 
 
@@ -137,9 +139,3 @@ def test_masks_as_high_and_wide_as_they_have_channels():
     with precise():
         record(subject, steps=1)
     assert subject.flax.mask_orders == [(0, 2, 3, 1)]
-
-
-def test_too_many_open_masks_are_tried_together():
-    choices = [[(0, 1), (1, 0)]] * 7
-    assert len(probe._combinations(choices)) == 2
-    assert len(probe._combinations(choices[:6])) == 64

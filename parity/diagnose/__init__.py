@@ -40,25 +40,31 @@ class Diagnosis:
 
 
 def diagnose(
-    subject: Subject, reference: Recording, port: Recording, location: Location, *, seed: int = 0, steps: int = 5
+    subject: Subject, reference: Recording, port: Recording, location: Location, *, seed: int = 0
 ) -> list[Diagnosis]:
     """The best explanation of every located fault.
 
     Args:
       subject, reference, port: of `parity.prove`.
       location: of `parity.locate`.
-      seed, steps: as in the proof.
+      seed: as in the proof.
+
+    Returns:
+      One a fault, or two where two explain it together: a wrong setting and a wrong schedule.
     """
     with precise(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's, of loops that nobody would write
-        return [
-            _ranked(fault, list(_candidates(fault, subject, reference, port, seed, steps)))
-            for fault in location.faults
-        ]
+        found: list[Diagnosis] = []
+        for fault in location.faults:
+            one = _ranked(fault, list(_candidates(fault, subject, reference, port, seed)))
+            unexplained = fault.kind in ("optimizer", "schedule") and one.explanation is None
+            both = optimizer.pairs(subject, reference, port) if unexplained else None
+            found += [_together(one, each) for each in both] if both else [one]
+    return found
 
 
 def _candidates(
-    fault: Fault, subject: Subject, reference: Recording, port: Recording, seed: int, steps: int
+    fault: Fault, subject: Subject, reference: Recording, port: Recording, seed: int
 ) -> Iterator[Candidate]:
     if fault.kind == "weights":
         yield from weights.candidates(fault, subject)
@@ -70,13 +76,20 @@ def _candidates(
     elif fault.kind == "variance":
         yield from layers.variance(fault)
     elif fault.kind == "buffers":
-        yield from statistics.candidates(fault, subject, port, seed)
+        yield from statistics.candidates(fault, subject, seed)
     elif fault.kind == "loss":
-        yield from loss.candidates(subject, port, seed)
+        yield from loss.candidates(fault, subject, seed)
     elif fault.kind == "backward":
-        yield from gradients.candidates(fault, port, reference)
+        yield from gradients.candidates(fault)
     elif fault.kind in ("optimizer", "schedule"):
-        yield from optimizer.candidates(subject, reference, port, seed, steps)
+        yield from optimizer.candidates(subject, reference, port)
+
+
+def _together(one: Diagnosis, explanation: Explanation) -> Diagnosis:
+    """One of two explanations that leave nothing together."""
+    kind = "schedule" if "schedule" in explanation.name else "optimizer"
+    fault = dataclasses.replace(one.fault, kind=kind, detail=f"{one.fault.detail}; one of two reasons")
+    return dataclasses.replace(one, fault=fault, explanation=explanation, after=0.0)
 
 
 def _ranked(fault: Fault, candidates: list[Candidate]) -> Diagnosis:

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 
 from parity import masks
+from parity.align import error
 from parity.diagnose.explanation import Candidate
 from parity.diagnose.functions import Swap, swaps
 from parity.diagnose.values import arriving, numbers, precision
 from parity.locate import Fault
-from parity.matching import error
 from parity.prove import Subject
 from parity.torch_side import TorchSide
 

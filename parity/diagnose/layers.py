@@ -12,12 +12,12 @@ import torch
 import torch.nn.functional as F
 
 from parity import masks
+from parity.align import error
 from parity.diagnose.explanation import Candidate, Explanation
 from parity.diagnose.functions import ACTIVATIONS, swaps
 from parity.diagnose.values import numbers, precision
 from parity.diagnose.weights import images
 from parity.locate import Fault
-from parity.matching import error
 from parity.prove import Subject
 from parity.torch_side import TorchSide
 

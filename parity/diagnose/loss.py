@@ -1,19 +1,17 @@
 """The loss: what a port may have made of torch's, tried on torch's outputs in training."""
 
-import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 
+from parity.align import error
 from parity.diagnose.explanation import Candidate, Explanation
 from parity.diagnose.functions import Swap, option
-from parity.diagnose.values import stacked
+from parity.locate import Fault
 from parity.prove import Subject
-from parity.recording import Recording
-from parity.torch_side import TorchSide
-from parity.verdict import relative
+from parity.torch_side import Returned, TorchSide
 
 Loss = Callable[..., torch.Tensor]
 LOSSES = (
@@ -22,23 +20,18 @@ LOSSES = (
 )  # fmt: skip
 
 
-def candidates(subject: Subject, port: Recording, seed: int) -> Iterator[Candidate]:
-    """Judged by the loss and by the gradients of all parameters together."""
+def candidates(fault: Fault, subject: Subject, seed: int) -> Iterator[Candidate]:
+    """Judged by the loss of torch's outputs and by its gradients by them."""
     pair = subject.pair
-    if not pair.loss:
+    if not pair.loss or fault.made is None:
         return
+    returned = Returned(TorchSide(pair, subject.module, subject.weights), seed)
     for explanation, loss in losses(pair.loss[0]):
-        other = dataclasses.replace(pair, loss=(loss, pair.loss[1]))
-        side = TorchSide(other, subject.module, subject.weights, hold=subject.bridge.held)
         try:
-            found = side.record(seed=seed, steps=0)
+            found = returned.loss(loss)
         except Exception:  # this loss cannot be computed in that way
             continue
-        own = {leaf: found.tensors[key] for leaf, key in found.phase("parameter_gradients").items()}
-        theirs = subject.bridge.merged(own, "gradient")
-        mine = {name: port.tensors[f"parameter_gradients/{name}"] for name in theirs}
-        left = relative(port.tensors["loss/loss"], found.tensors["loss/loss"])
-        yield explanation, max(left, relative(stacked(mine), stacked(theirs)))
+        yield explanation, error(fault.made, found)
 
 
 def losses(loss: Loss) -> Iterator[tuple[Explanation, Loss]]:

@@ -1,77 +1,48 @@
-"""The optimizer, its schedule and the loop: training in torch with others; judged by what all parameters do."""
+"""The optimizer, its schedule and the loop: torch's with other settings, fed the same gradients as the port's."""
 
 import copy
 import dataclasses
-import math
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from parity.diagnose import rebuilt
+from parity.diagnose import libraries, rebuilt
 from parity.diagnose.explanation import EXPLAINED, Candidate, Explanation
-from parity.diagnose.values import multiple, stacked
+from parity.diagnose.replay import Replay, looks, mixed
 from parity.pair import Pair
 from parity.prove import Subject
 from parity.recording import Recording
-from parity.torch_side import TorchSide
-from parity.verdict import relative
 
 # An explanation, and fields of the pair that make torch train as it says.
 Change = tuple[Explanation, dict[str, Any]]
 Make = Callable[[Any], Any]
 
 
-def candidates(
-    subject: Subject, reference: Recording, port: Recording, seed: int, steps: int
-) -> Iterator[Candidate]:
-    """For updates that differ while the gradients are right; first what would explain all of them."""
-    for explanation, changes in optimizers(subject.pair, reference.facts.get("rates") or []):
-        pair = dataclasses.replace(subject.pair, **changes)
-        side = TorchSide(pair, subject.module, subject.weights, hold=subject.bridge.held)
-        try:
-            found = side.changes(seed=seed, steps=steps)
-        except Exception:  # this optimizer has no such setting
-            continue
-        yield explanation, _distance(subject, found, port)
-    yield from _first_update(subject, reference, port)
+def candidates(subject: Subject, reference: Recording, port: Recording) -> Iterator[Candidate]:
+    """For updates that differ though the gradients are the same; first what would explain all of them."""
+    replay = Replay(subject, reference, port)
+    for explanation, pair in changed(subject.pair, reference):
+        yield explanation, replay.left(pair)
+    yield from mixed(replay)
+    yield from looks(replay)
 
 
-def _distance(subject: Subject, found: Mapping[str, np.ndarray], port: Recording) -> float:
-    """The largest error of all parameters' changes together, over the updates."""
-    worst = 0.0
-    for step in {name.split("/", 1)[0] for name in found}:
-        own = {name.split("/", 1)[1]: value for name, value in found.items() if name.startswith(f"{step}/")}
-        mine, theirs = _both(subject, port, f"updates/{step}", own)
-        worst = max(worst, relative(stacked(mine), stacked(theirs)))
-    return worst
+def pairs(subject: Subject, reference: Recording, port: Recording) -> tuple[Explanation, Explanation] | None:
+    """Two explanations that together leave nothing, where none does alone."""
+    replay = Replay(subject, reference, port)
+    tried = list(changed(subject.pair, reference))
+    for place, (first, pair) in enumerate(tried):
+        for second, other in list(changed(pair, reference))[place + 1 :]:
+            early = first.name != second.name and replay.left(other, subject.pair.accumulate) <= EXPLAINED
+            if early and replay.left(other) <= EXPLAINED:
+                return first, second
+    return None
 
 
-def _both(
-    subject: Subject, port: Recording, prefix: str, own: Mapping[str, np.ndarray]
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """What the port and torch have in common under a prefix."""
-    mine = port.phase(prefix)
-    theirs = {name: value for name, value in subject.bridge.merged(own).items() if name in mine}
-    return {name: port.tensors[mine[name]] for name in theirs}, theirs
-
-
-def _first_update(subject: Subject, reference: Recording, port: Recording) -> Iterator[Candidate]:
-    """What can be seen in the first update alone."""
-    own = {leaf: reference.tensors[key] for leaf, key in reference.phase("first_update").items()}
-    mine, theirs = _both(subject, port, "first_update", own)
-    moved = [name for name in mine if theirs[name].any()]
-    still = [name for name in moved if not mine[name].any()]
-    yield Explanation("no update", "apply the updates"), 0.0 if moved and len(still) == len(moved) else math.inf
-    factor = multiple(stacked(mine), stacked(theirs))
-    title = "sign of the update" if abs(factor + 1) < EXPLAINED else "learning rate"
-    left = relative(stacked(mine), factor * stacked(theirs))
-    differs = abs(factor - 1) > EXPLAINED
-    yield Explanation(title, f"the port's updates are {factor:.6g} times torch's"), left if differs else math.inf
-    others = [{name: values[name] for name in moved if name not in still} for values in (mine, theirs)]
-    rest = 0 < len(still) < len(moved) and relative(*map(stacked, others)) < EXPLAINED
-    fix = f"update {', '.join(still)} as well"
-    yield Explanation("frozen layer", fix), 0.0 if rest else math.inf
+def changed(pair: Pair, reference: Recording) -> Iterator[tuple[Explanation, Pair]]:
+    """Pairs whose torch trains as the port may."""
+    for explanation, changes in optimizers(pair, reference.facts.get("rates") or []):
+        yield explanation, dataclasses.replace(pair, **changes)
 
 
 def optimizers(pair: Pair, rates: Sequence[Sequence[float]]) -> Iterator[Change]:
@@ -96,6 +67,7 @@ def optimizers(pair: Pair, rates: Sequence[Sequence[float]]) -> Iterator[Change]
     yield from _momenta(make, own)
     yield from _decays(make, own, type(probe).__name__)
     yield from _averages(make, own)
+    yield from libraries.formulas(make, type(probe).__name__)
     yield from _gradients(pair)
     if len({tuple(rate) for rate in rates}) > 1:
         yield from _schedules(pair)
@@ -160,6 +132,11 @@ def _decays(make: Make, own: Mapping[str, Any], kind: str) -> Iterator[Change]:
             yield Explanation("decay mask", fix), {"torch_optimizer": other}
         fix = "coupled (L2) against decoupled weight decay"
         yield Explanation("decay kind", fix), {"torch_optimizer": rebuilt.other_decay(make, kind)}
+        fix = "torch multiplies the weight decay by the rate"
+        yield (
+            Explanation("decay without rate", fix),
+            {"torch_optimizer": lambda module: rebuilt.Decoupled(make(module), scaled=False)},
+        )
 
 
 def _averages(make: Make, own: Mapping[str, Any]) -> Iterator[Change]:
@@ -180,8 +157,6 @@ def _averages(make: Make, own: Mapping[str, Any]) -> Iterator[Change]:
                     Explanation("betas", f"betas={own['betas']}, the port's are {betas}"),
                     _set(make, betas=betas),
                 )
-        fix = "divide Adam's averages by 1 - beta^t"
-        yield Explanation("no bias correction", fix), {"torch_optimizer": rebuilt.uncorrected(make)}
     if "alpha" in own:
         for value in (0.9, 0.99, 0.95, 0.999):
             if value != own["alpha"]:
@@ -195,6 +170,7 @@ def _averages(make: Make, own: Mapping[str, Any]) -> Iterator[Change]:
 def _gradients(pair: Pair) -> Iterator[Change]:
     if pair.clip:
         yield Explanation("no clipping", "clip the gradients"), {"clip": None}
+        yield from _other_clips(pair, rebuilt.clip_size(pair.clip))
     for norm in (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0):
         fix = f"the port clips gradients by the norm {norm:g}"
         yield Explanation("clipping", fix), {"clip": rebuilt.clipped_by_norm(norm)}
@@ -204,6 +180,25 @@ def _gradients(pair: Pair) -> Iterator[Change]:
         if factor != 1:
             fix = f"the port's gradients are {factor:g} times torch's"
             yield Explanation("gradient scale", fix), {"clip": rebuilt.scaled(factor, pair.clip)}
+
+
+def _other_clips(pair: Pair, size: float) -> Iterator[Change]:
+    """The same bound on something else than torch bounds."""
+    for fix, clip in (
+        ("clip by the norm of all tensors together, not of each", rebuilt.clipped_each(size)),
+        ("clip by the norm, not by the value", rebuilt.clipped_by_value(size)),
+        ("clip every value, not the norm", rebuilt.clipped_by_norm(size)),
+    ):
+        yield Explanation("clipping", fix), {"clip": clip}
+    make = pair.torch_optimizer
+    assert make
+    fix = "clip the gradients in front of the optimizer, not its updates"
+    for rated, beside in itertools.product((True, False), (1e-6, 0.0)):
+
+        def made(module: Any, rated: bool = rated, beside: float = beside) -> Any:
+            return rebuilt.ClippedUpdate(make(module), size, rated, beside)
+
+        yield Explanation("clipping", fix), {"clip": None, "torch_optimizer": made}
 
 
 def _schedules(pair: Pair) -> Iterator[Change]:

@@ -30,6 +30,18 @@ def all_decayed(make: Make) -> Make:
     return made
 
 
+def undecayed(make: Make) -> Make:
+    """The optimizer without weight decay."""
+
+    def made(module: Any) -> Any:
+        optimizer = make(module)
+        for group in optimizer.param_groups:
+            group["weight_decay"] = 0.0
+        return optimizer
+
+    return made
+
+
 def _split(optimizer: Any, decay: float) -> Any:
     """Moves biases and norms to groups of their own with this weight decay."""
     for group in list(optimizer.param_groups):
@@ -53,10 +65,10 @@ def other_decay(make: Make, kind: str) -> Make:
 
 
 class Decoupled:
-    """An optimizer whose weight decay is taken off the weights, scaled by the rate."""
+    """An optimizer whose weight decay is taken off the weights, scaled by the rate or not."""
 
-    def __init__(self, optimizer: Any) -> None:
-        self.optimizer = optimizer
+    def __init__(self, optimizer: Any, scaled: bool = True) -> None:
+        self.optimizer, self.scaled = optimizer, scaled
         self.decays = [group["weight_decay"] for group in optimizer.param_groups]
         for group in optimizer.param_groups:
             group["weight_decay"] = 0.0
@@ -69,43 +81,8 @@ class Decoupled:
         with torch.no_grad():
             for group, decay in zip(self.optimizer.param_groups, self.decays, strict=True):
                 for parameter in group["params"]:
-                    parameter.mul_(1 - group["lr"] * decay)
+                    parameter.mul_(1 - (group["lr"] if self.scaled else 1.0) * decay)
         self.optimizer.step()
-
-
-class Uncorrected(torch.optim.Optimizer):
-    """Adam or AdamW without the correction of its averages for their start at zero.
-
-    Args:
-      base: with the correction, for its groups.
-    """
-
-    def __init__(self, base: torch.optim.Optimizer) -> None:
-        super().__init__([dict(group) for group in base.param_groups], dict(base.defaults))
-        self.decoupled = isinstance(base, torch.optim.AdamW)
-
-    @torch.no_grad()
-    def step(self) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Updates the parameters."""
-        for group in self.param_groups:
-            b1, b2 = group["betas"]
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    state, gradient = self.state[parameter], parameter.grad
-                    if self.decoupled:
-                        parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                    else:
-                        gradient = gradient + group["weight_decay"] * parameter
-                    mean = state.setdefault("exp_avg", torch.zeros_like(parameter))
-                    square = state.setdefault("exp_avg_sq", torch.zeros_like(parameter))
-                    mean.mul_(b1).add_(gradient, alpha=1 - b1)
-                    square.mul_(b2).addcmul_(gradient, gradient, value=1 - b2)
-                    parameter.sub_(group["lr"] * mean / (square.sqrt() + group["eps"]))
-
-
-def uncorrected(make: Make) -> Make:
-    """Adam as `Uncorrected`."""
-    return lambda module: Uncorrected(make(module))
 
 
 class Shifted:
@@ -149,6 +126,56 @@ def clipped_by_norm(norm: float) -> Callable[[torch.nn.Module], None]:
                 gradient.mul_(norm / total)
 
     return clip
+
+
+def clipped_each(norm: float) -> Callable[[torch.nn.Module], None]:
+    """Clips every tensor by itself."""
+
+    def clip(module: torch.nn.Module) -> None:
+        for parameter in module.parameters():
+            if parameter.grad is not None:
+                torch.nn.utils.clip_grad_norm_([parameter], norm)
+
+    return clip
+
+
+class ClippedUpdate:
+    """An optimizer whose update is clipped by its norm, not the gradient.
+
+    Args:
+      optimizer: of torch.
+      norm: the largest, of the update or of what it is before the rate.
+      rated: of the update.
+      beside: added to the norm that is divided by, torch's 1e-6.
+    """
+
+    def __init__(self, optimizer: Any, norm: float, rated: bool, beside: float) -> None:
+        self.optimizer, self.norm, self.rated, self.beside = optimizer, norm, rated, beside
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.optimizer, name)
+
+    def step(self) -> None:
+        """Updates, then takes back what is too much."""
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        before = [parameter.detach().clone() for parameter in parameters]
+        self.optimizer.step()
+        with torch.no_grad():
+            moved = [parameter - old for parameter, old in zip(parameters, before, strict=True)]
+            rate = 1.0 if self.rated else self.optimizer.param_groups[0]["lr"]
+            total = torch.stack([change.square().sum() for change in moved]).sum().sqrt() / rate
+            factor = min(1.0, float(self.norm / (total + self.beside)))
+            for parameter, old, change in zip(parameters, before, moved, strict=True):
+                parameter.copy_(old + change * factor)
+
+
+def clip_size(clip: Callable[[Any], Any]) -> float:
+    """What a function clips a large gradient to: its norm, or the size of its largest value."""
+    module = torch.nn.Linear(3, 2, bias=False).double()
+    module.weight.grad = 1e6 * torch.arange(1.0, 7.0, dtype=torch.float64).reshape(2, 3)
+    clip(module)
+    alike = module.weight.grad.std() < 1e-3 * module.weight.grad.mean()
+    return float(module.weight.grad.max() if alike else module.weight.grad.norm())
 
 
 def clipped_by_value(value: float) -> Callable[[torch.nn.Module], None]:

@@ -11,15 +11,15 @@ from parity import masks
 from parity.diagnose.explanation import Candidate, Explanation
 from parity.locate import Fault
 from parity.prove import Subject
-from parity.recording import Recording
 from parity.torch_side import TorchSide
 from parity.verdict import relative
 
 
-def candidates(fault: Fault, subject: Subject, port: Recording, seed: int) -> Iterator[Candidate]:
+def candidates(fault: Fault, subject: Subject, seed: int) -> Iterator[Candidate]:
     """For a statistic that moves differently while all layers compute the same."""
-    owner = fault.place.rpartition(".")[0]
-    mine = port.tensors[f"buffers/{fault.place}"]
+    if fault.made is None:
+        return
+    owner, mine = fault.place.rpartition(".")[0], fault.made[0]
     momentum = getattr(subject.module.get_submodule(owner), "momentum", None)
     if momentum is not None:
         yield from _norm(fault.place, momentum, mine, subject, seed)

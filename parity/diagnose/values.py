@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from parity.align import error
 from parity.diagnose.explanation import Candidate, Explanation
-from parity.matching import error
 from parity.torch_side import outputs
 from parity.verdict import relative
 

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 
 from parity.flax_side import FlaxSide
+from parity.flax_side.calling import plain_call
 from parity.pair import Pair
 from parity.prove import precise
 
@@ -49,7 +50,7 @@ def calling(pair: Pair, owner: Any, name: str, start: Callable[[], Callable[...,
     def call(module: Any, *inputs: Any, train: bool, rngs: Any) -> Any:
         function = getattr(owner, name)
         with everywhere(function, functools.partial(start(), function)):
-            return FlaxSide.plain_call(pair, module, inputs, train, rngs)
+            return plain_call(pair, module, inputs, train, rngs)
 
     return dataclasses.replace(pair, flax_call=call)
 

@@ -14,7 +14,7 @@ from parity.verdict import Judgement, Verdict
 
 if TYPE_CHECKING:
     from parity.diagnose import Diagnosis
-    from parity.locate import Location
+    from parity.locate import Fault, Location
     from parity.prove import Subject
 
 
@@ -48,6 +48,11 @@ class Finding:
         """Kind and place: ``layer bn1 (port: norm1) in training``."""
         port = f" (port: {self.port})" if self.port and self.port != self.place else ""
         return f"{self.kind} {self.place}".strip() + port + (" in training" if self.only_in_training else "")
+
+    @property
+    def alternatives(self) -> str:
+        """The names of what explains it as well."""
+        return ", ".join(dict.fromkeys(name for name, _ in self.others))
 
     @property
     def only_in_training(self) -> bool:
@@ -142,7 +147,7 @@ def examine(
         location = locate(made.subject, made.judgement, made.reference.facts, seed=seed)
         explained: Sequence[Diagnosis] = ()
         if diagnosing and location.faults:
-            explained = diagnose(made.subject, made.reference, made.port, location, seed=seed, steps=steps)
+            explained = diagnose(made.subject, made.reference, made.port, location, seed=seed)
     except Exception as error:  # the verdict stands, whatever happens to a model that is run in pieces
         lost = f"where and why could not be found out: {type(error).__name__}: {error}"
         judgement = dataclasses.replace(made.judgement, warnings=(*made.judgement.warnings, lost))
@@ -196,23 +201,24 @@ def _parent(place: str, known: set[str]) -> str | None:
 def _findings(
     pair: Pair, target: str, location: "Location", explained: "Sequence[Diagnosis]"
 ) -> tuple[Finding, ...]:
-    known = {id(diagnosis.fault): diagnosis for diagnosis in explained}
-    found = []
-    for fault in location.faults:
-        given: dict[str, Any] = {}
-        diagnosis = known.get(id(fault))
-        if diagnosis:
-            given = {"left": diagnosis.after, "tried": diagnosis.tried}
-            given["others"] = tuple((other.name, other.fix) for other in diagnosis.others)
-        if diagnosis and diagnosis.explanation:
-            given |= {"name": diagnosis.explanation.name, "fix": diagnosis.explanation.fix}
-        source = place_of(target, pair, fault.kind, fault.port)
-        found.append(
-            Finding(
-                fault.kind, fault.place, fault.port, fault.error, fault.detail, fault.train, source=source, **given
-            )
-        )
-    return tuple(found)
+    if not explained:
+        return tuple(_finding(pair, target, fault) for fault in location.faults)
+    return tuple(_finding(pair, target, diagnosis.fault, **_explained(diagnosis)) for diagnosis in explained)
+
+
+def _explained(diagnosis: "Diagnosis") -> dict[str, Any]:
+    others = tuple((other.name, other.fix) for other in diagnosis.others)
+    given: dict[str, Any] = {"left": diagnosis.after, "tried": diagnosis.tried, "others": others}
+    if diagnosis.explanation:
+        given |= {"name": diagnosis.explanation.name, "fix": diagnosis.explanation.advice}
+    return given
+
+
+def _finding(pair: Pair, target: str, fault: "Fault", **given: Any) -> Finding:
+    source = place_of(target, pair, fault.kind, fault.port)
+    return Finding(
+        fault.kind, fault.place, fault.port, fault.error, fault.detail, fault.train, source=source, **given
+    )
 
 
 def _layers(subject: "Subject", judgement: Judgement, location: "Location") -> tuple[Layer, ...]:

@@ -71,9 +71,8 @@ def _finding(finding: Finding) -> Iterator[str]:
         yield f'<p class="dim">None of {finding.tried} known explanations makes the error vanish.</p>'
     if finding.fix:
         yield f'<p class="fix">{escape(finding.fix)}</p>'
-    others = ", ".join(dict.fromkeys(escape(name) for name, _ in finding.others))
-    if others:
-        yield f'<p class="dim">Fits as well: {others}.</p>'
+    if finding.others:
+        yield f'<p class="dim">Fits as well: {escape(finding.alternatives)}.</p>'
     if finding.source:
         yield f'<p class="source">{escape(str(finding.source))}</p>'
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from parity.pair import Pair
+from parity.pair import Pair, module_name
 
 # Code that a port uses; a fault is looked for in what uses it.
 LIBRARIES = ("flax", "jax", "optax", "numpy", "torch", "functools", "builtins")
@@ -60,7 +60,7 @@ def _maker(target: str) -> Any:
 
         return PAIRS.get(target)
     place, _, name = target.rpartition(":")
-    module = sys.modules.get(Path(place).stem if place.endswith(".py") else place)
+    module = sys.modules.get(module_name(place))
     found = getattr(module, name, None)
     return found if inspect.isfunction(found) else module
 

@@ -179,9 +179,8 @@ def _findings(findings: tuple[Finding, ...], write: _Writer) -> Iterator[str]:
             yield f"     {write('why', DIM)}  none of {finding.tried} known explanations makes the error vanish"
         if finding.fix:
             yield f"     {write('fix', DIM)}  {write(finding.fix, '32')}"
-        others = ", ".join(dict.fromkeys(name for name, _ in finding.others))
-        if others:
-            yield f"     {write(f'or   {others}', DIM)}"
+        if finding.others:
+            yield f"     {write(f'or   {finding.alternatives}', DIM)}"
         if finding.source:
             yield f"     {write('at', DIM)}   {finding.source}"
 
