@@ -147,6 +147,11 @@ def _draws(parser: argparse.ArgumentParser) -> None:
 
 
 def _planted(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("targets", metavar="TARGET", nargs="+", help=TARGET)
+    parser.add_argument(
+        "--seeds", type=_natural, default=3, metavar="N", help="for false alarms: proofs of each correct pair (3)"
+    )
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="the tables, written there as well")
     parser.add_argument("--faults", nargs="+", default=(), metavar="NAME", help="only these (default: all)")
 
 
@@ -163,6 +168,12 @@ def _sides(parser: argparse.ArgumentParser) -> None:
 def _two(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("a", type=Path, metavar="A", help="torch's folder")
     parser.add_argument("b", type=Path, metavar="B", help="the port's folder")
+
+
+def _rows(parser: argparse.ArgumentParser) -> None:
+    about = "a row, which is then shown in full, or a word (default: all rows)"
+    parser.add_argument("words", nargs="*", metavar="ROW", help=about)
+    parser.add_argument("--markdown", action="store_true", help="the table for a page")
 
 
 def _natural(words: str) -> int:
@@ -239,18 +250,21 @@ def _mutate(options: argparse.Namespace) -> int:
     from parity import score
     from parity.pair import load
 
-    results = []
-    for result in score.score(load(options.target), options.faults, seed=options.seed, steps=options.steps):
-        results.append(result)
-        print(f"{'caught' if result.caught else 'MISSED':<7} {result.fault}", file=sys.stderr)
+    results, alarms = [], {}
+    for target in options.targets:
+        pair = load(target)
+        alarms[pair.name] = score.false_alarms(pair, seeds=options.seeds, steps=options.steps)
+        for result in score.score(pair, options.faults, seed=options.seed, steps=options.steps):
+            results.append(result)
+            print(f"{'caught' if result.caught else 'MISSED':<7} {target}: {result.fault}", file=sys.stderr)
     if not results:
-        return (
-            _complain(f"{options.target} has no place for {', '.join(options.faults) or 'any known fault'}")
-            and ABSTAIN
-        )
-    print(score.text(results))
-    print(", ".join(f"{count} {what}" for what, count in score.summary(results).items()))
-    return PASS if all(result.caught for result in results) else FAIL
+        _complain(f"no place for {', '.join(options.faults) or 'any known fault'} in {', '.join(options.targets)}")
+        return ABSTAIN
+    tables = score.text(results, alarms, options.seeds)
+    print(tables)
+    if options.markdown:
+        options.markdown.write_text(score.page(tables, options.targets, options.seeds), encoding="utf-8")
+    return PASS if all(result.caught for result in results) and not any(alarms.values()) else FAIL
 
 
 def _lockstep(options: argparse.Namespace) -> int:
@@ -287,6 +301,22 @@ def _compare(options: argparse.Namespace) -> int:
     from parity.report.findings import Report
 
     return _finish(Report("compare", f"{options.a} {options.b}", compare(options.a, options.b)), options)
+
+
+def _catalogue(options: argparse.Namespace) -> int:
+    # Read when JAX looks for its devices: some rows are about two of them.
+    os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
+    from parity.catalogue import find, report
+
+    entries, found = find(options.words), []
+    form = "markdown" if options.markdown else "full" if any(map(str.isdecimal, options.words)) else "table"
+    head, show = report.FORMS[form]
+    print(head, end="\n" if head else "")
+    for entry in entries:
+        found.append(entry.check())
+        print(show(entry, found[-1]), flush=True)
+    print(f"\n{report.summary(found)}", file=sys.stderr if options.markdown else sys.stdout)
+    return FAIL if any(measured.verdict == "changed" for measured in found) else PASS
 
 
 def _finish(report: "Report", options: argparse.Namespace) -> int:
@@ -363,11 +393,12 @@ COMMANDS = {
     ),
     "locate": (_prove, "the tree of layers, and every one that differs", _target, _seed, _steps, _forms),
     "diagnose": (_prove, "every fault, its likeliest cause and the fix", _target, _seed, _steps, _forms),
-    "mutate": (_mutate, "plant known bugs and count which are caught", _target, _planted, _seed, _steps),
+    "mutate": (_mutate, "plant known bugs and count which are caught", _planted, _seed, _steps),
     "lockstep": (_lockstep, "train both on MNIST to the end and compare every step", _target, _seed, _epochs),
     "init": (_init, "compare the distributions of initial parameters", _target, _draws, _forms),
     "dump": (_dump, "write what one side computes, for another machine", _sides, _seed, _steps),
     "compare": (_compare, "judge two dumps", _two, _forms),
+    "catalogue": (_catalogue, "known differences between the frameworks, measured again", _rows),
 }
 
 if __name__ == "__main__":
