@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from jaxdl.nn.init import torch_uniform
+from jaxdl.nn.init import kaiming_normal, torch_uniform, trunc_normal, xavier_uniform
 
 
 @pytest.mark.parametrize("fan_in", [1, 25, 784])
@@ -47,3 +47,33 @@ def test_is_float32_of_the_shape_asked_for():
     values = torch_uniform(jax.random.key(0), (2, 3, 4), 5)
     assert values.dtype == jnp.float32
     assert values.shape == (2, 3, 4)
+
+
+OTHERS = {
+    "kaiming_normal": (
+        lambda key: kaiming_normal(key, (50, 400), 72),
+        lambda: torch.nn.init.kaiming_normal_(torch.empty(400, 72), nonlinearity="relu"),
+    ),
+    "xavier_uniform": (
+        lambda key: xavier_uniform(key, (50, 400)),
+        lambda: torch.nn.init.xavier_uniform_(torch.empty(400, 50)),
+    ),
+    "trunc_normal, narrow": (
+        lambda key: trunc_normal(key, (50, 400), 0.1),
+        lambda: torch.nn.init.trunc_normal_(torch.empty(400, 50), std=0.1),
+    ),
+    "trunc_normal, cut": (
+        lambda key: trunc_normal(key, (50, 400), 1.5),
+        lambda: torch.nn.init.trunc_normal_(torch.empty(400, 50), std=1.5),
+    ),
+}
+
+
+@pytest.mark.parametrize(("ours", "theirs"), OTHERS.values(), ids=OTHERS)
+def test_the_others_are_distributed_as_torchs(ours, theirs):
+    torch.manual_seed(0)
+    found, expected = np.asarray(ours(jax.random.key(0))).ravel(), theirs().numpy().ravel()
+    assert found.dtype == np.float32
+    _, p_value = np.asarray(stats.ks_2samp(found, expected))
+    assert p_value > 1e-3
+    assert np.abs(found).max() == pytest.approx(np.abs(expected).max(), rel=0.2)

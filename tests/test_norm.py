@@ -1,4 +1,4 @@
-"""BatchNorm against torch: values, gradients, running statistics, bfloat16, and what it refuses."""
+"""BatchNorm and LayerNorm against torch: values, gradients, running statistics, bfloat16, and what they refuse."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from flax import nnx
 
 from jaxdl.engine.step import cast
-from jaxdl.nn.norm import BatchNorm
+from jaxdl.nn.norm import BatchNorm, LayerNorm
 
 SHAPES = {"rows": (6, 3), "images": (4, 5, 2, 3), "sequences": (4, 5, 3), "two values": (2, 3)}
 shapes = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
@@ -192,3 +192,43 @@ def test_another_number_of_channels_is_refused(shape):
 def test_training_on_one_value_per_channel_is_refused(shape):
     with pytest.raises(ValueError, match="expected more than one value per channel in training, got shape"):
         BatchNorm(3)(jnp.ones(shape))
+
+
+class TestLayerNorm:
+    @pytest.mark.usefixtures("x64")
+    @pytest.mark.parametrize("shape", [(3,), (4, 3), (2, 5, 3)])
+    def test_value_and_gradients_are_torchs(self, shape):
+        theirs = torch.nn.LayerNorm(3, eps=0.01).double()
+        values = {"weight": normal(3, seed=1), "bias": normal(3, seed=2)}
+        theirs.load_state_dict({name: torch.tensor(value) for name, value in values.items()})
+        graphdef, _ = nnx.split(LayerNorm(3, eps=0.01))
+        x = normal(*shape) + 1e4  # where the mean of squares less the squared mean would be noise
+        params = {name: jnp.asarray(value) for name, value in values.items()}
+        value, pullback = jax.vjp(lambda params, x: nnx.merge(graphdef, params)(x), params, jnp.asarray(x))
+        grads, grad_x = pullback(jnp.linspace(-1, 1, x.size).reshape(shape) ** 3)
+        leaf = torch.tensor(x, requires_grad=True)
+        expected = theirs(leaf)
+        expected.backward(torch.linspace(-1, 1, x.size, dtype=torch.float64).reshape(shape) ** 3)
+        np.testing.assert_allclose(value, expected.detach().numpy(), rtol=1e-10, atol=1e-10)
+        np.testing.assert_allclose(grad_x, np.asarray(leaf.grad), rtol=1e-8, atol=1e-10)
+        for name, grad in grads.items():
+            np.testing.assert_allclose(grad, np.asarray(getattr(theirs, name).grad), rtol=1e-10, atol=1e-10)
+
+    def test_starts_as_torchs_does_under_its_names(self):
+        ours, theirs = LayerNorm(4), torch.nn.LayerNorm(4)
+        assert ours.eps == theirs.eps
+        state = nnx.to_pure_dict(nnx.state(ours))
+        assert set(state) == set(theirs.state_dict())
+        for name, value in state.items():
+            np.testing.assert_array_equal(value, theirs.state_dict()[name].numpy())
+
+    def test_in_bfloat16_it_computes_in_float32(self):
+        x = jnp.asarray(normal(8, 64) + 100, jnp.bfloat16)
+        found, expected = LayerNorm(64)(x), LayerNorm(64)(x.astype(jnp.float32))
+        assert found.dtype == jnp.bfloat16
+        assert (found == expected.astype(jnp.bfloat16)).all()
+
+    @pytest.mark.parametrize("shape", [(4, 2), (4, 3, 1), ()])
+    def test_another_number_of_features_is_refused(self, shape):
+        with pytest.raises(ValueError, match=r"expected 3 features in the last axis, got shape"):
+            LayerNorm(3)(jnp.ones(shape))

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxdl.nn.pooling import avg_pool2d, max_pool2d
+from jaxdl.nn.pooling import adaptive_avg_pool2d, avg_pool2d, max_pool2d
 
 GEOMETRIES = {
     "blocks": ((2, 6, 4, 3), {"kernel_size": 2}),
@@ -146,3 +146,29 @@ def test_what_does_not_fit_is_refused(ours, theirs, shape, options, message):
     del theirs
     with pytest.raises(ValueError, match=message):
         ours(jnp.zeros(shape), **options)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("size", [1, (5, 4), (3, 2), (7, 1), (6, 9)])
+def test_adaptive_windows_are_torchs(size):
+    assert_equal_to_torch(adaptive_avg_pool2d, F.adaptive_avg_pool2d, normal(2, 7, 6, 3), output_size=size)
+
+
+def test_an_adaptive_mean_in_bfloat16_is_summed_in_float32():
+    x = jnp.ones((1, 64, 64, 1), jnp.bfloat16)
+    y = adaptive_avg_pool2d(x, 1)
+    assert y.dtype == jnp.bfloat16
+    assert y.item() == 1.0  # a sum of bfloat16 ones stops growing at 256
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "message"),
+    [
+        ((4, 4, 2), 1, r"shape \(B, H, W, C\), got \(4, 4, 2\)"),
+        ((1, 0, 4, 2), 1, r"does not fit into the padded input \(0, 4\)"),
+        ((1, 4, 4, 2), 0, "output_size to be one or two integers of at least 1, got 0"),
+    ],
+)
+def test_adaptive_windows_that_do_not_fit_are_refused(shape, size, message):
+    with pytest.raises(ValueError, match=message):
+        adaptive_avg_pool2d(jnp.zeros(shape), size)

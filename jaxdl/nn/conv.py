@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from jaxdl.nn.init import torch_uniform
+from jaxdl.nn.init import Init, torch_uniform
 from jaxdl.nn.layout import CONV2D
 from jaxdl.typing import Array
 
@@ -26,6 +26,7 @@ class Conv2d(nnx.Module):
       kernel_size, stride, padding, dilation: one number, or one each for height and width.
       groups: into how many independent convolutions the channels are divided.
       bias: without it, ``bias`` is None.
+      weight_init, bias_init: their initial values; `torch_uniform` by default.
       rngs: draws ``weight`` and ``bias`` from its ``params`` stream.
 
     Raises:
@@ -45,6 +46,8 @@ class Conv2d(nnx.Module):
         groups: int = 1,
         bias: bool = True,
         *,
+        weight_init: Init | None = None,
+        bias_init: Init | None = None,
         rngs: nnx.Rngs,
     ) -> None:
         if groups < 1 or in_channels % groups or out_channels % groups:
@@ -52,9 +55,9 @@ class Conv2d(nnx.Module):
                 f"expected groups that divide in and out channels {(in_channels, out_channels)}, got {groups}"
             )
         shape = (*pair("kernel_size", kernel_size, 1), in_channels // groups, out_channels)
-        fan_in = math.prod(shape[:3])
-        self.weight = nnx.Param(torch_uniform(rngs.params(), shape, fan_in), layout=CONV2D)
-        self.bias = nnx.Param(torch_uniform(rngs.params(), (out_channels,), fan_in)) if bias else None
+        uniform = functools.partial(torch_uniform, fan_in=math.prod(shape[:3]))
+        self.weight = nnx.Param((weight_init or uniform)(rngs.params(), shape), layout=CONV2D)
+        self.bias = nnx.Param((bias_init or uniform)(rngs.params(), (out_channels,))) if bias else None
         self.padding: Padding = padding
         self.stride, self.dilation, self.groups = stride, dilation, groups
 

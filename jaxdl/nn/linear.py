@@ -1,8 +1,10 @@
 """The affine layer with torch's names and initial distribution."""
 
+import functools
+
 from flax import nnx
 
-from jaxdl.nn.init import torch_uniform
+from jaxdl.nn.init import Init, torch_uniform
 from jaxdl.nn.layout import LINEAR, Layout
 from jaxdl.typing import Array
 
@@ -13,6 +15,7 @@ class Linear(nnx.Module):
     Args:
       in_features, out_features: sizes of the last axis of the input and of the output.
       layout: how ``weight`` becomes torch's; another than `LINEAR` behind a flattened image.
+      weight_init, bias_init: their initial values; `torch_uniform` by default.
       rngs: draws ``weight`` and ``bias`` from its ``params`` stream.
 
     Raises:
@@ -21,10 +24,20 @@ class Linear(nnx.Module):
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.Linear.html
     """
 
-    def __init__(self, in_features: int, out_features: int, *, layout: Layout = LINEAR, rngs: nnx.Rngs) -> None:
-        shape = (in_features, out_features)
-        self.weight = nnx.Param(torch_uniform(rngs.params(), shape, in_features), layout=layout)
-        self.bias = nnx.Param(torch_uniform(rngs.params(), (out_features,), in_features))
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        layout: Layout = LINEAR,
+        weight_init: Init | None = None,
+        bias_init: Init | None = None,
+        rngs: nnx.Rngs,
+    ) -> None:
+        uniform = functools.partial(torch_uniform, fan_in=in_features)
+        weight = (weight_init or uniform)(rngs.params(), (in_features, out_features))
+        self.weight = nnx.Param(weight, layout=layout)
+        self.bias = nnx.Param((bias_init or uniform)(rngs.params(), (out_features,)))
 
     def __call__(self, x: Array) -> Array:
         weight, bias = self.weight[...], self.bias[...]

@@ -1,8 +1,9 @@
-"""Batch normalisation with torch's momentum, running variance and names."""
+"""Batch and layer normalisation with torch's names, momentum and running variance."""
 
 import math
 
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import lax
 
@@ -73,3 +74,33 @@ class BatchNorm(nnx.Module):
 
     def _follow(self, running: nnx.BatchStat[Array], batch: Array) -> None:
         running[...] = (1 - self.momentum) * running[...] + self.momentum * lax.stop_gradient(batch)
+
+
+class LayerNorm(nnx.Module):
+    """``(x - mean) / sqrt(var + eps) * weight + bias`` with the mean and biased ``var`` of each last axis.
+
+    Args:
+      features: the size of the last axis.
+      eps: added to the variance.
+
+    Source: Ba et al. 2016, https://docs.pytorch.org/docs/stable/generated/torch.nn.LayerNorm.html
+    """
+
+    def __init__(self, features: int, *, eps: float = 1e-5) -> None:
+        self.weight = nnx.Param(jnp.ones((features,)))
+        self.bias = nnx.Param(jnp.zeros((features,)))
+        self.eps = eps
+
+    def __call__(self, x: Array) -> Array:
+        """Normalises ``x`` (..., features), in float32 at least; the result has its dtype.
+
+        Raises:
+          ValueError: another number of features.
+        """
+        if x.shape[-1:] != self.weight.shape:
+            raise ValueError(f"expected {self.weight.size} features in the last axis, got shape {x.shape}")
+        dtype, shape = np.promote_types(x.dtype, np.float32), (1,) * (x.ndim - 1) + self.weight.shape
+        wide, weight, bias = (value.astype(dtype) for value in (x, self.weight[...], self.bias[...]))
+        centred = wide - wide.mean(-1, keepdims=True)
+        scaled = centred * lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + self.eps)
+        return (scaled * weight.reshape(shape) + bias.reshape(shape)).astype(x.dtype)

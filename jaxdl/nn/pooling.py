@@ -4,6 +4,7 @@ import functools
 import math
 
 import jax.numpy as jnp
+from jax import lax
 
 from jaxdl.nn.conv import Pair, check_fits, pair, windows
 from jaxdl.typing import Array
@@ -71,6 +72,33 @@ def avg_pool2d(
             inside = jnp.ones_like(x, shape=[x.shape[a] if a == axis + 1 else 1 for a in range(4)])
             count = sum(windows(inside, *window))
         x = sum(windows(x, *window), start=jnp.zeros((), x.dtype)) / count
+    return x
+
+
+def adaptive_avg_pool2d(x: Array, output_size: Pair) -> Array:
+    """The mean of each of ``output_size`` windows that together cover the image, whatever its size.
+
+    Window ``i`` of ``n`` along an axis reaches from ``floor(i * size / n)`` to ``ceil((i + 1) * size / n)``.
+
+    Args:
+      x: (B, H, W, C), floating-point.
+      output_size: how many windows, one number, or one each for height and width.
+
+    Returns:
+      (B, H', W', C) with ``output_size`` as (H', W').
+
+    Raises:
+      ValueError: an input of other axes, no pixels.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.adaptive_avg_pool2d.html
+    """
+    counts = pair("output_size", output_size, 1)
+    check_fits(x, (1, 1), ((0, 0), (0, 0)))
+    for axis, count in zip((1, 2), counts, strict=True):
+        size = x.shape[axis]
+        ends = [(i * size // count, -(-(i + 1) * size // count)) for i in range(count)]
+        means = [lax.slice_in_dim(x, *end, axis=axis).mean(axis, keepdims=True) for end in ends]
+        x = jnp.concatenate(means, axis)
     return x
 
 
