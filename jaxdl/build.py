@@ -31,13 +31,19 @@ EVAL_BATCH = 500
 CHUNK_WORK = {"cpu": 40e9, "gpu": 4e12}  # floating-point operations in a chunk: some tenths of a second
 STREAMED_BYTES = 2**27  # of batches on their way to the device
 DTYPES = {"float32": None, "bfloat16": jnp.dtype(jnp.bfloat16)}
-# Which options an optimizer takes; another that is given is a mistake.
+# Which options an optimizer or a model takes; another that is given is a mistake.
 TAKES = {
     "sgd": ("momentum", "dampening", "nesterov", "weight_decay"),
     "adam": ("betas", "weight_decay"),
     "adamw": ("betas", "weight_decay"),
     "rmsprop": ("alpha", "momentum", "centered", "weight_decay"),
     "adagrad": ("weight_decay",),
+    "net": ("hidden", "dropout"),
+    "cnn": ("hidden", "dropout"),
+    "resnet18": ("stem",),
+    "resnet34": ("stem",),
+    "resnet50": ("stem",),
+    "vit": ("patch", "hidden", "depth", "heads", "dropout"),
 }
 
 
@@ -76,9 +82,16 @@ def pictures(source: sources.Source, options: DataOptions) -> Pictures:
 
 
 def model(options: ModelOptions, seen: Pictures, key: Array) -> nnx.Module:
-    """The model with initial weights drawn from ``key``."""
-    build, rngs = MODELS[options.model], nnx.Rngs(params=key)
-    return build(seen.shape, len(seen.classes), hidden=options.hidden, dropout=options.dropout, rngs=rngs)
+    """The model with initial weights drawn from ``key``.
+
+    Raises:
+      ValueError: an option that the model has no use for, or a value outside its range.
+    """
+    arguments = _taken(options.model, options)
+    for name, value in arguments.items():
+        if isinstance(value, int) and value < 1:
+            raise ValueError(f"--{name} must be at least 1; got {value}")
+    return MODELS[options.model](seen.shape, len(seen.classes), **arguments, rngs=nnx.Rngs(params=key))
 
 
 def optimizer(options: OptimizerOptions, steps_per_epoch: int, steps: int) -> optax.GradientTransformation:
@@ -89,20 +102,27 @@ def optimizer(options: OptimizerOptions, steps_per_epoch: int, steps: int) -> op
     """
     every = options.accumulate
     updates_per_epoch, updates = max(steps_per_epoch // every, 1), max(steps // every, 1)
-    given = {name: getattr(options, name) for name in ("momentum", "dampening", "nesterov", "betas", "alpha")}
-    given |= {"centered": options.centered, "weight_decay": options.weight_decay}
-    default = dataclasses.asdict(OptimizerOptions())
-    takes = TAKES[options.optimizer]
-    for name, value in given.items():
-        if value != default[name] and name not in takes:
-            raise ValueError(f"--{name.replace('_', '-')} has no meaning for {options.optimizer}")
-    arguments = {name: given[name] for name in takes if given[name] is not None}
+    arguments = _taken(options.optimizer, options)
     tx = OPTIMIZERS[options.optimizer](schedule(options, updates_per_epoch, updates), **arguments)
     if options.clip_value is not None:
         tx = optax.chain(clip_by_value(options.clip_value), tx)
     if options.clip_norm is not None:
         tx = optax.chain(clip_by_norm(options.clip_norm), tx)
     return accumulate(tx, every) if every > 1 else tx
+
+
+def _taken(name: str, options: ModelOptions | OptimizerOptions) -> dict[str, Any]:
+    """What the model or optimizer of this name takes of the options, as far as they have a value.
+
+    Raises:
+      ValueError: an option is given that only others take.
+    """
+    takes, known = TAKES[name], {option for names in TAKES.values() for option in names}
+    for field in dataclasses.fields(options):
+        given = getattr(options, field.name) != field.default
+        if given and field.name in known - set(takes):
+            raise ValueError(f"--{field.name.replace('_', '-')} has no meaning for {name}")
+    return {option: getattr(options, option) for option in takes if getattr(options, option) is not None}
 
 
 def schedule(options: OptimizerOptions, updates_per_epoch: int, updates: int) -> Any:

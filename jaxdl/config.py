@@ -46,14 +46,24 @@ class DataOptions:
 
 @dataclasses.dataclass(frozen=True)
 class ModelOptions:
-    """What to train."""
+    """What to train. An option that the model has no use for is an error."""
 
-    model: Literal["net", "cnn"] = "net"
-    """net: 784-128-10 with ReLU. cnn: two convolutions and two linear layers."""
-    hidden: int = 128
-    """Width of the hidden linear layer."""
+    model: Literal["net", "cnn", "resnet18", "resnet34", "resnet50", "vit"] = "net"
+    """net: 784-128-10 with ReLU. cnn: two convolutions and two linear layers. resnet18, resnet34, resnet50:
+    torchvision's. vit: a vision transformer for small images."""
     dropout: float = 0.0
-    """Rate of dropout."""
+    """Rate of dropout (net, cnn, vit)."""
+    hidden: int | None = None
+    """Width of the hidden linear layer (net, cnn) or of the tokens (vit). Without it: 128; vit 192."""
+    stem: Literal["imagenet", "cifar"] | None = None
+    """How it begins (resnet18, resnet34, resnet50). imagenet, as without it: 7x7 with stride 2 and max-pooling, as
+    torchvision. cifar: 3x3, more accurate on images of about 32x32 for 15 times the work."""
+    patch: int | None = None
+    """Pixels along a patch, which have to divide the image's (vit). Without it: 4."""
+    depth: int | None = None
+    """Number of blocks (vit). Without it: 6."""
+    heads: int | None = None
+    """Heads of the attention, which have to divide the width (vit). Without it: 3."""
 
 
 @dataclasses.dataclass(frozen=True)

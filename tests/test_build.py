@@ -5,13 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from flax import nnx
 
 from jaxdl import build
-from jaxdl.config import OptimizerOptions, TrainConfig, replace
+from jaxdl.config import ModelOptions, OptimizerOptions, TrainConfig, replace
 from jaxdl.data import sources
-from jaxdl.optim.optimizers import rates
+from jaxdl.models import MODELS
+from jaxdl.optim.optimizers import OPTIMIZERS, rates
 
-SOURCE = sources.load("digits")
+SOURCE, KEY = sources.load("digits"), jax.random.key(0)
 
 
 def job(**options):
@@ -85,7 +87,8 @@ def test_without_a_rate_it_is_torchs_or_the_documents(name, lr):
 
 
 def test_an_option_that_the_optimizer_has_no_use_for_is_an_error():
-    for name, takes in build.TAKES.items():
+    for name in OPTIMIZERS:
+        takes = build.TAKES[name]
         for option, value in {"dampening": 0.5, "alpha": 0.5, "centered": True, "betas": (0.5, 0.5)}.items():
             options = dataclasses.replace(OptimizerOptions(optimizer=name), **{option: value})
             if option in takes:
@@ -93,6 +96,36 @@ def test_an_option_that_the_optimizer_has_no_use_for_is_an_error():
             else:
                 with pytest.raises(ValueError, match=f"--{option} has no meaning for {name}"):
                     build.optimizer(options, 1, 1)
+
+
+SEEN = build.Pictures((8, 8, 1), tuple("abcde"))
+
+
+def test_an_option_that_the_model_has_no_use_for_is_an_error():
+    values = {"hidden": 12, "dropout": 0.5, "stem": "cifar", "patch": 2, "depth": 1, "heads": 2}
+    for name in MODELS:
+        for option, value in values.items():
+            options = ModelOptions(name, **{option: value})
+            if option in build.TAKES[name]:
+                jax.eval_shape(lambda key, options=options: nnx.state(build.model(options, SEEN, key)), KEY)
+            else:
+                with pytest.raises(ValueError, match=f"--{option} has no meaning for {name}"):
+                    build.model(options, SEEN, KEY)
+
+
+@pytest.mark.parametrize(
+    ("name", "option"), [("net", "hidden"), ("vit", "depth"), ("vit", "heads"), ("vit", "patch")]
+)
+def test_a_size_below_one_is_an_error(name, option):
+    with pytest.raises(ValueError, match=f"--{option} must be at least 1; got 0"):
+        build.model(ModelOptions(name, **{option: 0}), SEEN, KEY)
+
+
+def test_options_that_are_given_reach_the_model():
+    options = ModelOptions("vit", hidden=6, depth=2, heads=2, patch=2)
+    vit = nnx.eval_shape(lambda key: build.model(options, SEEN, key), KEY)
+    assert vit.encoder.pos_embedding.shape == (1, 17, 6)
+    assert (len(vit.encoder.layers), vit.encoder.layers["encoder_layer_1"].self_attention.num_heads) == (2, 2)
 
 
 def test_clipping_comes_before_the_optimizer():

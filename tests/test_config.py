@@ -39,7 +39,7 @@ def test_replace_names_the_nearest_option():
         (["--batchsize=1"], "train: error: unknown option --batchsize; did you mean --batch-size?; see --help\n"),
         (
             ["--model", "cmm"],
-            "train: error: invalid choice 'cmm' for argument '--model'. Expected one of ('net', 'cnn').\n",
+            "train: error: invalid choice 'cmm' for argument '--model'. Expected one of ('net', 'cnn', ",
         ),
         (["--epochs"], "train: error: Missing value for argument '--epochs'. Expected 1 values.\n"),
         (["--epochs", "x"], "train: error: Error parsing --epochs: "),

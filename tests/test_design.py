@@ -11,11 +11,11 @@ MODULES = sorted(path for path in (ROOT / "jaxdl").rglob("*.py") if path.name !=
 FLOORS = """
 typing tree files config recipes
 
-nn.init nn.layout nn.linear nn.conv nn.pooling nn.norm nn.dropout nn.losses
+nn.init nn.layout nn.linear nn.conv nn.pooling nn.norm nn.dropout nn.attention nn.losses
 optim.optimizers optim.schedules optim.transforms
 data.paths data.idx data.npz data.tfds data.mnist data.folder data.sources data.transforms data.loader
 
-models.net models.cnn models
+models.net models.cnn models.resnet models.vit models
 
 engine.cache engine.run_folder engine.state engine.metrics engine.objective engine.step engine.parallel
 engine.checkpoint engine.weights engine.plots engine.log engine.graph engine.tensorboard engine.loop engine.hooks

@@ -132,7 +132,7 @@ def test_a_longer_run_goes_on_from_the_shorter(tmp_path, run):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--optimizer", "sgd", "--hidden", "64"], "--hidden was 128, is 64; --optimizer was adam, is sgd"),
+        (["--optimizer", "sgd", "--hidden", "64"], "--hidden was None, is 64; --optimizer was adam, is sgd"),
         (["--seed", "1"], "--seed was 0, is 1"),
         (["--dataset", "mnist"], "--dataset was digits, is mnist"),
     ],

@@ -8,6 +8,7 @@ from flax import nnx
 from jaxdl import tree
 from jaxdl.engine import weights
 from jaxdl.models import CNN, Net
+from jaxdl.nn.norm import BatchNorm
 
 
 class TorchNet(torch.nn.Module):
@@ -112,3 +113,22 @@ def test_values_of_another_type_are_an_error(tmp_path):
     weights.save(tmp_path / "w", model, jax.tree.map(lambda x: np.asarray(x, np.float16), params), stats)
     with pytest.raises(ValueError, match=r"fc1\.bias: expected float32, got float16"):
         weights.load(tmp_path / "w", model, params, stats)
+
+
+def test_counters_are_as_wide_as_torchs_in_the_file_and_as_the_models_when_read(tmp_path):
+    class Normed(nnx.Module):
+        def __init__(self):
+            self.bn = BatchNorm(3)
+
+    path, model = tmp_path / "w", Normed()
+    params, stats = map(nnx.to_pure_dict, nnx.split(model, nnx.Param, nnx.BatchStat)[1:])
+    stats["bn"]["num_batches_tracked"] += 7
+    weights.save(path, model, params, stats)
+    twin = torch.nn.ModuleDict({"bn": torch.nn.BatchNorm1d(3)})
+    found = safetensors.torch.load_file(path)
+    assert {name: value.dtype for name, value in found.items()} == {
+        name: value.dtype for name, value in twin.state_dict().items()
+    }
+    _, loaded = weights.load(path, model, params, stats)
+    assert loaded["bn"]["num_batches_tracked"].dtype == np.int32
+    assert loaded["bn"]["num_batches_tracked"] == 7

@@ -21,9 +21,10 @@ def save(path: Path, model: nnx.Module, params: PyTree, stats: PyTree) -> None:
     """
     layouts = _layouts(model)
     arrays = {
-        name: layouts[name].to_torch(np.asarray(value)) if layouts[name] else np.ascontiguousarray(value)
+        name: layouts[name].to_torch(np.asarray(value)) if layouts[name] else np.asarray(value, order="C")
         for name, value in (tree.flatten(params) | tree.flatten(stats)).items()
     }
+    arrays = {name: array.astype(np.int64) if array.dtype.kind == "i" else array for name, array in arrays.items()}
     files.write_atomic(path, lambda temporary: safetensors.numpy.save_file(arrays, temporary, {"format": "pt"}))
 
 
@@ -55,13 +56,14 @@ def load(path: Path, model: nnx.Module, params: PyTree, stats: PyTree) -> tuple[
 
 
 def _convert(array: np.ndarray, like: Array, layout) -> np.ndarray:
-    if array.dtype != like.dtype:
+    counters = np.issubdtype(array.dtype, np.integer) and np.issubdtype(like.dtype, np.integer)
+    if array.dtype != like.dtype and not counters:
         raise ValueError(f"expected {like.dtype}, got {array.dtype}")
     if layout:
         return layout.from_torch(array, like.shape)
     if array.shape != like.shape:
         raise ValueError(f"expected shape {like.shape}, got {array.shape}")
-    return array
+    return array.astype(like.dtype)
 
 
 def _layouts(model: nnx.Module) -> dict:
