@@ -35,11 +35,11 @@ def units(
     groups: Sequence[Group], leaves: Sequence[FlaxLeaf], tied: Mapping[str, str], problems: list[str]
 ) -> list[Unit]:
     """The units of all groups, without what is tied to another; problems are added to the list."""
-    fused = _fused(groups, leaves)
+    fused, whole = _fused(groups, leaves), any(leaf.path[-1] == "in_proj_weight" for leaf in leaves)
     found: list[Unit] = []
     for group in groups:
         family = group.kind.removesuffix("Cell")
-        if group.kind == "MultiheadAttention":
+        if group.kind == "MultiheadAttention" and not whole:
             found += _attention(group, fused)
         elif family in GATES:
             found += _recurrent(group, GATES[family], leaves, problems)
@@ -155,7 +155,8 @@ def _candidate(group: Group, apart: bool, biased: set[str], problems: list[str])
     if not has:
         problems.append(
             f"{group.name or 'the model'}: torch's GRU has a bias b_hn that its reset gate multiplies; the port's "
-            "cell has none (as nnx.GRUCell). Take a cell that has it (as linen.GRUCell), or bias=False in torch"
+            "cell has none. Give it one (nnx.GRUCell: cell.dense_h = nnx.Linear(hidden, 3 * hidden, rngs=rngs)), "
+            "take linen.GRUCell, which has it, or bias=False in torch"
         )
 
 

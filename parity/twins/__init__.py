@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from parity.pair import Pair
-from parity.twins import cnn, net, testbed
+from parity.twins import cnn, net, resnet, testbed, vit
 
 PAIRS: Mapping[str, Callable[[], Pair]] = {
     "net": net.sgd,
@@ -13,6 +13,12 @@ PAIRS: Mapping[str, Callable[[], Pair]] = {
     "cnn": cnn.sgd,
     "cnn-adam": cnn.adam,
     "cnn-rmsprop": cnn.rmsprop,
+    "resnet18": resnet.resnet18,
+    "resnet18-cifar": resnet.resnet18_cifar,
+    "resnet18-full": resnet.resnet18_full,
+    "resnet50": resnet.resnet50,
+    "vit": vit.vit,
+    "vit-full": vit.vit_full,
     "perceptron": testbed.perceptron,
     "convnet": testbed.convnet,
     "block": testbed.block,
