@@ -118,7 +118,7 @@ class RunOptions:
     """How long, where, and what is kept."""
 
     recipe: str | None = None
-    """A shipped set of options (mlp, cnn), to which the other options given here are added."""
+    """A shipped set of options (mlp, cnn, cnn-short), to which the other options given here are added."""
     epochs: int = 10
     """Passes through the training data."""
     steps: int | None = None

@@ -185,7 +185,7 @@ def test_a_disk_that_takes_no_more_is_one_line(tmp_path, kilobytes):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--recipe", "cn"], "--recipe must be one of mlp, cnn; got cn; did you mean cnn?"),
+        (["--recipe", "cn"], "--recipe must be one of mlp, cnn, cnn-short; got cn; did you mean cnn?"),
         (["--resume"], "--resume needs the folder of the run: --out RUN"),
         (
             ["--dataset", "digits", "--momentum", "0.9", "--optimizer", "adam"],

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from benchmarks.claims import Claim, Measure
-from benchmarks.tasks import accuracy, race, startup
+from benchmarks.tasks import accuracy, checkpoint, memory, proof, race, seeds, startup, target
 
 
 class Task(Protocol):
@@ -50,4 +50,13 @@ class Task(Protocol):
         ...
 
 
-TASKS: Mapping[str, Task] = {"race": race, "startup": startup, "accuracy": accuracy}
+TASKS: Mapping[str, Task] = {
+    "race": race,
+    "startup": startup,
+    "accuracy": accuracy,
+    "target": target,
+    "seeds": seeds,
+    "memory": memory,
+    "checkpoint": checkpoint,
+    "proof": proof,
+}
