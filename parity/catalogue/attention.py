@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from flax import nnx
 
+from jaxdl.nn.attention import MultiheadAttention, scaled_dot_product_attention
 from parity.catalogue.entry import Facts, Status, entry
 from parity.catalogue.facts import agrees, array, differs, states
 from parity.catalogue.sides import BLANK, FLOAT64, loaded, normal, together
@@ -29,6 +30,7 @@ CAUSAL = np.tril(np.ones((STEPS, STEPS), bool))  # True: may be seen
     kernel = part.T.reshape(E, heads, -1) for part in jnp.split(in_proj_weight, 3)  # biases: reshape(heads, -1)
     out = out_proj.weight.T.reshape(heads, -1, E)
     attention(x, mask=~attn_mask)
+    # or jaxdl.nn.attention, with torch's packed weights and both of torch's masks
     """,
 )
 def weights_and_masks() -> Facts:
@@ -38,23 +40,30 @@ def weights_and_masks() -> Facts:
 
     def ports(x: Any, q: Any) -> Any:
         port, causal = _port(layer), jnp.asarray(CAUSAL)
-        return port(x), port(x, mask=~causal), port(x, mask=causal), _attended(q, causal)
+        ours = _of_jaxdl(layer)(x, attn_mask=~causal), _attended_by_jaxdl(q, causal)
+        return port(x), port(x, mask=~causal), port(x, mask=causal), _attended(q, causal), ours
 
     with exact_attention():
-        plain, handed, inverted, kept = together(ports, x, q)
+        plain, handed, inverted, kept, ours = together(ports, x, q)
     yield agrees("without a mask", layer(t, t, t)[0], plain)
     theirs = layer(t, t, t, attn_mask=torch.tensor(~CAUSAL))[0]
     yield differs("torch's mask handed over, or inverted", theirs, handed, inverted, least=0.01)
+    yield agrees("jaxdl's, torch's mask handed over", theirs, ours[0])
     yield agrees("scaled_dot_product_attention, the same mask", _attended_by_torch(q, CAUSAL), kept)
+    yield agrees("jaxdl's", _attended_by_torch(q, CAUSAL), ours[1])
 
 
 @entry(
     22,
     "A row that is masked whole",
-    Status.OPTIONS,
-    torch="MultiheadAttention gives NaN, scaled_dot_product_attention 0",
+    Status.CURED,
+    torch="scaled_dot_product_attention gives 0, and so does MultiheadAttention with need_weights=False; NaN with "
+    "True, its default",
     jax="the average of all values, as if nothing were masked",
-    instead="jnp.where(mask.any(-1)[..., None], attended, 0)  # with NaN for 0 as MultiheadAttention",
+    instead="""
+    jaxdl.nn.attention.scaled_dot_product_attention(query, key, value, mask)  # and MultiheadAttention: 0
+    jnp.where(mask.any(-1)[..., None], attended, jnp.nan)                     # what MultiheadAttention shows
+    """,
 )
 def masked_row() -> Facts:
     layer = _layer()
@@ -66,11 +75,12 @@ def masked_row() -> Facts:
         "torch's MultiheadAttention: NaN there and only there",
         theirs[0].isnan().all(-1).tolist() == [True] + 4 * [False],
     )
+    without = layer(t, t, t, attn_mask=torch.tensor(~mask), need_weights=False)[0]
+    yield states("with need_weights=False nowhere", not without.isnan().any())
     q = normal(1, STEPS, 1, 4)
-    made = together(_attended, q, mask)
+    made, cured = together(lambda q, mask: (_attended(q, mask), _attended_by_jaxdl(q, mask)), q, mask)
     yield agrees("JAX: the average", q.mean(1, keepdims=True)[:, :1], made[:, :1], most=1e-6)
-    cured = np.where(mask.any(-1, keepdims=True)[..., None], made, 0)
-    yield differs("scaled_dot_product_attention", _attended_by_torch(q, mask), made, cured, least=0.01, most=1e-6)
+    yield differs("scaled_dot_product_attention", _attended_by_torch(q, mask), made, cured, least=0.01)
 
 
 @entry(
@@ -111,20 +121,24 @@ def encoder_layer() -> Facts:
     torch="the softmax in the dtype of its input",
     jax="jax.nn.dot_product_attention takes it in float32 always: a float64 proof stops near 4e-8, "
     "a limit of precision and no fault",
-    instead="with parity.flax_side.precision.exact_attention(): ...  # as parity.prove; or another attention_fn",
+    instead="""
+    jaxdl.nn.attention
+    with parity.flax_side.precision.exact_attention(): ...  # a proof of flax's own, as parity.prove makes it
+    """,
 )
 def attention_in_float64() -> Facts:
     q = normal(2, STEPS, HEADS, 4)
     layer, x = _layer(), normal(3, STEPS, WIDTH)
 
     def ports(q: Any, x: Any) -> Any:
-        return _attended(q), _port(layer)(x)
+        return _attended(q), _port(layer)(x), _attended_by_jaxdl(q)
 
-    plain, plain_layer = together(ports, q, x)
+    plain, plain_layer, ours = together(ports, q, x)
     yield states("the output is float64 all the same", plain.dtype == jnp.float64)
     with exact_attention():
-        exact, exact_layer = together(ports, q, x)
+        exact, exact_layer, _ = together(ports, q, x)
     yield differs("attended", _attended_by_torch(q), plain, exact, least=1e-10)
+    yield agrees("jaxdl's", _attended_by_torch(q), ours)
     t = torch.tensor(x)
     yield differs("nnx.MultiHeadAttention", layer(t, t, t)[0], plain_layer, exact_layer, least=1e-10)
 
@@ -145,8 +159,20 @@ def _port(layer: torch.nn.MultiheadAttention) -> nnx.MultiHeadAttention:
     return port
 
 
+def _of_jaxdl(layer: torch.nn.MultiheadAttention) -> MultiheadAttention:
+    port = MultiheadAttention(WIDTH, HEADS, rngs=nnx.Rngs(0))
+    loaded(port, in_proj_weight=array(layer.in_proj_weight).T, in_proj_bias=layer.in_proj_bias)
+    loaded(port.out_proj, weight=array(layer.out_proj.weight).T, bias=layer.out_proj.bias)
+    return port
+
+
 def _attended(q: Any, mask: Any = None) -> jax.Array:
     return jax.nn.dot_product_attention(q, q, q, mask=None if mask is None else mask[None, None])
+
+
+def _attended_by_jaxdl(q: Any, mask: Any = None) -> jax.Array:
+    heads = q.swapaxes(1, 2)
+    return scaled_dot_product_attention(heads, heads, heads, mask).swapaxes(1, 2)
 
 
 def _attended_by_torch(q: Any, mask: Any = None) -> torch.Tensor:

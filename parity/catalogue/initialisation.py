@@ -135,6 +135,7 @@ def recurrent() -> Facts:
         kernel_init=nnx.initializers.variance_scaling(1 / 2, "fan_in", "uniform"),
         out_kernel_init=nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform"),
     )
+    # or jaxdl.nn.attention.MultiheadAttention
     """,
 )
 def attention() -> Facts:
