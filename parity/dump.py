@@ -4,6 +4,8 @@ Only `dump_torch` needs torch, only `dump_flax` needs JAX. Tensors go to the fil
 one, so that without updates (``steps=0``) no side holds more than the weights and a part of the gradients.
 """
 
+import contextlib
+import ctypes
 import dataclasses
 import hashlib
 from collections.abc import Iterator, Mapping, MutableMapping
@@ -20,6 +22,7 @@ from parity.verdict import Judgement
 
 STEPS = 5
 START = "start"  # the phase that holds torch's initial weights
+M_MMAP_THRESHOLD = -3  # of malloc.h
 PORTIONS = 4  # a port without updates has so large a part of its gradients in memory at once
 
 
@@ -39,6 +42,7 @@ def dump_torch(pair: Pair, folder: Path, *, seed: int = 0, steps: int = STEPS, h
     from parity import torch_side
     from parity.prove import ROUNDING, precise
 
+    _give_back()
     with precise(), Writer(Path(folder)) as writer:
         module, weights, told = _module(pair, seed)
         known = [dataclasses.asdict(group) for group in torch_side.describe(module)]
@@ -76,12 +80,14 @@ def dump_flax(pair: Pair, source: Path, folder: Path) -> None:
     """
     from parity import flax_side, mask_orders, trials
 
+    _give_back()
     theirs = _side(Path(source), "torch")
     noted = theirs.facts
     seed, steps = noted["seed"], noted["steps"]
     _same_batches(pair, noted, Path(source))
     with flax_side.precise(), Writer(Path(folder)) as writer:
-        side = flax_side.FlaxSide(pair, pair.flax_module(), pair.batch(seed, 0)[0])
+        empty = pair.weights == "copy" and not pair.ignore
+        side = flax_side.FlaxSide(pair, pair.flax_module(), pair.batch(seed, 0)[0], empty=empty)
         groups = [_group(group) for group in noted["groups"]]
         bridge = infer(groups, side.leaves, tied=noted["tied"], rules=pair.rules, ignore=pair.ignore)
         start = _Start(theirs.tensors)
@@ -143,6 +149,12 @@ def compare(a: Path, b: Path) -> Judgement:
         "rates": torch.facts.get("rates"),
     }
     return Judgement(torch.facts["pair"], phases, tuple(warnings), tuple(flax.facts["bridge"]), facts)
+
+
+def _give_back() -> None:
+    """From here on large arrays that are freed go back to the system; glibc would keep them for later ones."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # another C library
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1 << 20)
 
 
 def _module(pair: Pair, seed: int) -> tuple[Any, dict[str, np.ndarray], list[str]]:

@@ -115,6 +115,32 @@ def forced_gradients(
     return found, arrays(tree.flatten(own))
 
 
+def passed_gradients(
+    side: FlaxSide, noted: Mapping[str, Any], handed: Mapping[str, Handed], root: Arrays, *, seed: int = 0
+) -> dict[str, np.ndarray]:
+    """The gradients by parameters when every layer hands on torch's values, but the port's own gradients.
+
+    Args:
+      side, noted, handed, root, seed: as in `forced_gradients`.
+    """
+
+    def run(params: Any, stats: Any, inputs: Any, draws: Any) -> Any:
+        def watch(name: str, call: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+            made = call(*args, **kwargs)
+            if name not in handed:
+                return made
+            pairs = zip(leaves(made), handed[name].outputs, strict=True)
+            moved = [x + jax.lax.stop_gradient(wanted - x) for x, wanted in pairs]
+            return replaced(made, moved)
+
+        made, _, _ = side.forward(params, stats, inputs, True, draws, counted(watch))
+        return sum(map(_product, leaves(made), root), jnp.zeros(()))
+
+    inputs, _, draws = batch_of(side, noted, seed, train=True)
+    own = jax.jit(jax.grad(run))(side.model.params, side.model.stats, inputs, draws)
+    return arrays(tree.flatten(own))
+
+
 def _product(made: Any, gradient: Any) -> Any:
     return jnp.sum(made * gradient)
 

@@ -1,6 +1,9 @@
 """Explanations: each is told from the others by the values alone."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import torch
 from flax import nnx
@@ -129,3 +132,88 @@ def test_what_nothing_explains_is_said_to_be_so():
     (found,) = diagnosed(after=lambda x: x + 0.1 * x**3)
     assert (found.fault.kind, found.explanation, found.others) == ("glue", None, ())
     assert found.tried > 0
+
+
+def trained(torch_optimizer, tx, after=lambda x: x, factor=1.0, **more):
+    """What is said of a port that is trained, and goes wrong in several places at once."""
+    pair = Pair(
+        torch=TorchNormed,
+        flax=lambda: Normed(after=after),
+        inputs=lambda rng: rng.normal(0.3, 1, size=(6, 4)),
+        targets=lambda rng: rng.normal(size=(6, 3)),
+        loss=(torch.nn.functional.mse_loss, lambda made, y: factor * ((made - y) ** 2).mean()),
+        torch_optimizer=torch_optimizer,
+        tx=tx,
+        **more,
+    )
+    made = proof(pair, steps=3)
+    location = locate(made.subject, made.judgement, made.reference.facts)
+    found = diagnose(made.subject, made.reference, made.port, location)
+    return [(one.fault.kind, one.explanation and one.explanation.name) for one in found]
+
+
+def test_faults_of_model_loss_and_optimizer_are_all_named_at_once():
+    def nesterov(module):
+        return torch.optim.SGD(module.parameters(), 0.1, momentum=0.9, nesterov=True)
+
+    assert trained(nesterov, optax.sgd(0.1, momentum=0.9), after=jnp.tanh, factor=2.0) == [
+        ("glue", "other activation"),
+        ("loss", "loss scaled"),
+        ("optimizer", "Nesterov"),
+    ]
+
+
+def warmed(late):
+    """A rate that grows to 0.1 in four updates."""
+    return lambda step: 0.1 * jnp.clip((step + 1 - late) / 4, 0, 1)
+
+
+def test_a_schedule_is_named_behind_a_fault_of_the_model():
+    found = trained(
+        lambda module: torch.optim.SGD(module.parameters(), 0.1),
+        optax.sgd(warmed(late=-1)),
+        after=jnp.tanh,
+        torch_scheduler=lambda opt: torch.optim.lr_scheduler.LambdaLR(opt, lambda step: min(1, (step + 1) / 4)),
+    )
+    assert found == [("glue", "other activation"), ("optimizer", "schedule off by one")]
+
+
+def test_a_setting_and_a_schedule_are_told_apart():
+    found = trained(
+        lambda module: torch.optim.AdamW(module.parameters(), 0.1, weight_decay=0.1),
+        optax.adamw(warmed(late=-1)),
+        torch_scheduler=lambda opt: torch.optim.lr_scheduler.LambdaLR(opt, lambda step: min(1, (step + 1) / 4)),
+    )
+    assert sorted(found) == [("optimizer", "weight decay default"), ("schedule", "schedule off by one")]
+
+
+def scaled_by_tensor(limit):
+    """Clips each tensor by its own norm."""
+
+    def update(grads, state, params=None):
+        del params
+        return jax.tree.map(lambda x: x * jnp.minimum(1, limit / (jnp.linalg.norm(x) + 1e-6)), grads), state
+
+    return optax.GradientTransformation(lambda _: optax.EmptyState(), update)
+
+
+def undecayed_norms(params):
+    return {name: jax.tree.map(lambda _, name=name: name != "norm", part) for name, part in params.items()}
+
+
+@pytest.mark.parametrize(
+    ("torch_optimizer", "tx", "name"),
+    [
+        (torch.optim.Adam, optax.adam(0.1, eps=0.0, eps_root=1e-3), "eps in the root"),
+        (torch.optim.RMSprop, optax.rmsprop(0.1, 0.99, eps=1e-3), "eps in the root"),
+        (torch.optim.SGD, optax.chain(scaled_by_tensor(0.01), optax.sgd(0.1)), "clipping"),
+        (torch.optim.AdamW, optax.adamw(0.1, weight_decay=1e-2, mask=undecayed_norms), "decay mask"),
+    ],
+    ids=["adam", "rmsprop", "clip", "mask"],
+)
+def test_optimizers_of_other_libraries_are_named(torch_optimizer, tx, name):
+    options = {} if torch_optimizer in (torch.optim.SGD, torch.optim.AdamW) else {"eps": 1e-3}
+    clip = (lambda m: torch.nn.utils.clip_grad_norm_(m.parameters(), 0.01)) if name == "clipping" else None
+    assert trained(lambda m: torch_optimizer(m.parameters(), 0.1, **options), tx, clip=clip) == [
+        ("optimizer", name)
+    ]

@@ -8,6 +8,19 @@ import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
+from parity.diagnose.attention import (
+    exchanged,
+    inverted,
+    other_causality,
+    other_heads,
+    over_axis,
+    scaled_by_width,
+    scaled_twice,
+    shifted,
+    unmasked,
+    unmerged,
+    without,
+)  # fmt: skip
 from parity.diagnose.explanation import Explanation
 
 ACTIVATIONS: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -90,43 +103,6 @@ def _softmax(axis: int) -> Callable[..., Any]:
     return lambda _function, x, *_args, **_kwargs: torch.softmax(x, axis)
 
 
-def _attention_over(axis: int) -> Callable[..., Any]:
-    def attend(_function: Any, query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
-        scores = query @ key.transpose(-2, -1) * (kwargs.get("scale") or query.shape[-1] ** -0.5)
-        mask = next(iter(args), kwargs.get("attn_mask"))
-        if kwargs.get("is_causal"):
-            mask = torch.ones(scores.shape[-2:], dtype=torch.bool).tril()
-        if mask is not None:
-            scores = scores.masked_fill(~mask, -1e30) if mask.dtype == torch.bool else scores + mask
-        return torch.softmax(scores, axis) @ value
-
-    return attend
-
-
-def _scaled_twice(function: Any, query: Any, *args: Any, **kwargs: Any) -> Any:
-    return function(query, *args, **{**kwargs, "scale": 1 / query.shape[-1]})
-
-
-def _inverted(function: Any, query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
-    mask = next(iter(args), kwargs.get("attn_mask"))
-    if mask is None and kwargs.get("is_causal"):
-        mask = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool).tril()
-    if mask is None:
-        return function(query, key, value, *args, **kwargs)
-    keep = mask if mask.dtype == torch.bool else mask == 0
-    # JAX fills what is masked with a large negative number: a row of nothing is an average, not NaN.
-    bias = torch.where(keep, torch.tensor(-1e30, dtype=query.dtype), 0.0)
-    return function(query, key, value, attn_mask=bias, **_without(kwargs, "attn_mask", "is_causal"))
-
-
-def _unmasked(function: Any, *args: Any, **kwargs: Any) -> Any:
-    return function(*args[:3], **_without(kwargs, "attn_mask", "is_causal"))
-
-
-def _other_causality(function: Any, *args: Any, **kwargs: Any) -> Any:
-    return function(*args, **{**kwargs, "is_causal": not kwargs.get("is_causal", False)})
-
-
 def _filled_elsewhere(function: Any, x: Any, mask: Any, *args: Any, **kwargs: Any) -> Any:
     return function(x, ~mask, *args, **kwargs)
 
@@ -169,15 +145,11 @@ def _summed(_function: Any, *args: Any, **kwargs: Any) -> Any:
 
 def _kept_for_dropped(function: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
     rate = next(iter(args), kwargs.get("p", 0.5))
-    return function(x, 1 - rate, *args[1:], **_without(kwargs, "p"))
+    return function(x, 1 - rate, *args[1:], **without(kwargs, "p"))
 
 
 def _other_eps(function: Any, *args: Any, **kwargs: Any) -> Any:
-    return function(*args[:4], **_without(kwargs, "eps"), eps=1e-6)
-
-
-def _without(kwargs: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    return {name: value for name, value in kwargs.items() if name not in names}
+    return function(*args[:4], **without(kwargs, "eps"), eps=1e-6)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,18 +203,34 @@ CHANGES = (
         for axis in (-1, -2, -3, 1)
     ),
     *(
-        Change("softmax axis", f"softmax over the keys, not axis {axis}", ATTENTION, _attention_over(axis))
+        Change("softmax axis", f"softmax over the keys, not axis {axis}", ATTENTION, over_axis(axis))
         for axis in (-2, -3, -4)
     ),
     Change("attention scale", "divide the query by the root of the head's size", ATTENTION, option(scale=1.0)),
-    Change("attention scale", "scale once", ATTENTION, _scaled_twice),
+    Change("attention scale", "scale once", ATTENTION, scaled_twice),
+    Change(
+        "attention scale",
+        "divide by the root of a head's size, not of the whole width",
+        ATTENTION,
+        scaled_by_width,
+    ),
+    *(
+        Change("causal mask", f"the diagonal of the mask is {by:+d}, torch's is 0", ATTENTION, shifted(by))
+        for by in (1, -1)
+    ),
+    *(
+        Change("query, key, value", "query, key and value are in another order", ATTENTION, exchanged(order))
+        for order in ((1, 0, 2), (0, 2, 1), (2, 1, 0), (1, 2, 0), (2, 0, 1))
+    ),
+    Change("head split", "split the width into (heads, size), in this order", ATTENTION, other_heads),
+    Change("head merge", "transpose heads and time before they are put together", ATTENTION, unmerged),
     Change(
         "attention mask polarity",
         "Flax's mask is True where torch's float mask is 0: invert it",
         ATTENTION,
-        _inverted,
+        inverted,
     ),
-    Change("attention mask", "give the mask", ATTENTION, _unmasked),
+    Change("attention mask", "give the mask", ATTENTION, unmasked),
     Change("attention mask polarity", "invert the mask", FILL, _filled_elsewhere),
     Change("attention mask", "give the mask", FILL, _first),
     Change("pooling", "torch takes the maximum", MAX_POOL, _averaged),
@@ -262,7 +250,7 @@ CHANGES = (
     Change("concatenation order", "concatenate in torch's order", ["cat", "concat"], _backwards),
     Change("sum for mean", "take the mean", ["mean"], _summed),
     Change("missing transpose", "transpose as torch does", TRANSPOSE, _first),
-    Change("causal mask", "mask the future", ATTENTION, _other_causality),
+    Change("causal mask", "mask the future", ATTENTION, other_causality),
     Change(
         "dropout rate", "the port keeps with the probability that torch drops with", ["dropout"], _kept_for_dropped
     ),

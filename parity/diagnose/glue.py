@@ -1,7 +1,7 @@
 """Glue: the functions that torch calls between two layers, each done in another way."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -9,8 +9,9 @@ import torch
 
 from parity import masks
 from parity.align import error
-from parity.diagnose.explanation import Candidate
-from parity.diagnose.functions import Swap, swaps
+from parity.diagnose import sums
+from parity.diagnose.explanation import Candidate, Explanation
+from parity.diagnose.functions import ACTIVATIONS, Swap, swaps
 from parity.diagnose.values import arriving, numbers, precision
 from parity.locate import Fault
 from parity.prove import Subject
@@ -31,6 +32,23 @@ def candidates(fault: Fault, subject: Subject, seed: int) -> Iterator[Candidate]
         yield from precision(name, fault.made, plain)
         if len(plain) == len(fault.made) == 1:
             yield from arriving(name, fault.made[0], plain[0])
+            yield from sums.candidates(fault, subject, plain[0], seed)
+    yield from _modules(fault, subject, name, seed)
+
+
+def _modules(fault: Fault, subject: Subject, name: str, seed: int) -> Iterator[Candidate]:
+    """Activations that are modules in torch and functions in the port."""
+    side = TorchSide(subject.pair, subject.module, subject.weights)
+    parts = {path: part for path, part in side.start.named_modules() if path}
+    plain = {path for path, part in parts.items() if not [*part.children(), *part.parameters()]}
+    for path in sorted(plain - set(fault.leaves)):
+        if not isinstance(parts[path], torch.nn.modules.dropout._DropoutNd | torch.nn.Identity):
+            for title, function in ACTIVATIONS.items():
+                seen = Segment(fault, instead={path: function}).run(subject, seed)
+                if seen is not None:
+                    kind = "gelu form" if "gelu" in title else "other activation"
+                    fix = f"the port computes {title} for {path} (in front of {name})"
+                    yield Explanation(kind, fix), error(fault.made or (), seen)
 
 
 class Segment:
@@ -39,10 +57,16 @@ class Segment:
     Args:
       fault: says where.
       swap: functions that are others there; entered in `run`.
+      instead: path of a module -> a function of its input.
     """
 
-    def __init__(self, fault: Fault, swap: Swap | None = None) -> None:
-        self.fault, self.swap = fault, swap
+    def __init__(
+        self,
+        fault: Fault,
+        swap: Swap | None = None,
+        instead: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] | None = None,
+    ) -> None:
+        self.fault, self.swap, self.instead = fault, swap, instead or {}
         self.seen: list[np.ndarray] | None = None
         self.opened = self.passed = 0
 
@@ -59,6 +83,8 @@ class Segment:
         return self.seen
 
     def _watch(self, module: torch.nn.Module) -> None:
+        for path, function in self.instead.items():
+            module.get_submodule(path).register_forward_hook(lambda _, args, __, f=function: f(args[0]))
         target = module.get_submodule(self.fault.place)
         if self.fault.arrives:
             target.register_forward_pre_hook(lambda _, args, kwargs: self._keep((args, kwargs)), with_kwargs=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from parity.diagnose import libraries, rebuilt
 from parity.diagnose.explanation import EXPLAINED, Candidate, Explanation
-from parity.diagnose.replay import Replay, looks, mixed
+from parity.diagnose.replay import Replay, beside, looks, mixed
 from parity.pair import Pair
 from parity.prove import Subject
 from parity.recording import Recording
@@ -36,6 +36,10 @@ def pairs(subject: Subject, reference: Recording, port: Recording) -> tuple[Expl
             early = first.name != second.name and replay.left(other, subject.pair.accumulate) <= EXPLAINED
             if early and replay.left(other) <= EXPLAINED:
                 return first, second
+    for first, pair in tried:
+        rates = [one for one, left in beside(replay, pair) if left <= EXPLAINED]
+        if rates and first.name not in ("learning rate", "schedule"):
+            return first, rates[0]
     return None
 
 
@@ -176,6 +180,9 @@ def _gradients(pair: Pair) -> Iterator[Change]:
         yield Explanation("clipping", fix), {"clip": rebuilt.clipped_by_norm(norm)}
         fix = f"the port clips gradients by the value {norm:g}"
         yield Explanation("clipping by value", fix), {"clip": rebuilt.clipped_by_value(norm)}
+    for count in {1, 2, 3, 4, pair.accumulate - 1, pair.accumulate + 1} - {0, pair.accumulate}:
+        fix = f"add up the gradients of {pair.accumulate} calls, the port updates after {count}"
+        yield Explanation("accumulation", fix), {"accumulate": count}
     for factor in (0.5, 2.0, 1.0 / max(pair.accumulate, 1), float(pair.accumulate)):
         if factor != 1:
             fix = f"the port's gradients are {factor:g} times torch's"
@@ -193,10 +200,10 @@ def _other_clips(pair: Pair, size: float) -> Iterator[Change]:
     make = pair.torch_optimizer
     assert make
     fix = "clip the gradients in front of the optimizer, not its updates"
-    for rated, beside in itertools.product((True, False), (1e-6, 0.0)):
+    for rated, tiny in itertools.product((True, False), (1e-6, 0.0)):
 
-        def made(module: Any, rated: bool = rated, beside: float = beside) -> Any:
-            return rebuilt.ClippedUpdate(make(module), size, rated, beside)
+        def made(module: Any, rated: bool = rated, tiny: float = tiny) -> Any:
+            return rebuilt.ClippedUpdate(make(module), size, rated, tiny)
 
         yield Explanation("clipping", fix), {"clip": None, "torch_optimizer": made}
 

@@ -71,6 +71,11 @@ def looks(replay: Replay) -> Iterator[Candidate]:
     yield Explanation("not frozen", f"do not update {', '.join(surplus)}"), _rest(mine, theirs, surplus)
 
 
+def beside(replay: Replay, pair: Pair) -> Iterator[Candidate]:
+    """Another rate, or schedule, beside what a pair changes."""
+    yield from _multiples([replay.both(f"optimizer/{step}", own) for step, own in replay.fed(pair).items()])
+
+
 def _multiples(steps: Sequence[tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]]]) -> Iterator[Candidate]:
     """Every update is torch's times a factor: one for all, or one each."""
     both = [(stacked(mine), stacked(theirs)) for mine, theirs in steps]

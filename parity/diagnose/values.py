@@ -9,6 +9,7 @@ import torch
 
 from parity.align import error
 from parity.diagnose.explanation import Candidate, Explanation
+from parity.diagnose.functions import ACTIVATIONS
 from parity.torch_side import outputs
 from parity.verdict import relative
 
@@ -47,6 +48,17 @@ def arriving(name: str, mine: np.ndarray, theirs: np.ndarray) -> Iterator[Candid
     factor = multiple(mine, theirs)
     fix = f"what reaches {name} is {factor:.6g} times torch's"
     yield Explanation("input scale", fix), relative(mine, factor * theirs)
+    for title, activation in ACTIVATIONS.items():
+        fix = f"no {title} in front of {name}: torch has none"
+        yield Explanation("other activation", fix), relative(mine, activation(torch.tensor(theirs)).numpy())
+    half = theirs.shape[-1] // 2
+    fix = "concatenate in torch's order"
+    yield Explanation("concatenation order", fix), relative(mine, np.roll(theirs, half, -1))
+    if theirs.ndim == 3:
+        fix = f"turn the time back: what reaches {name} runs backwards"
+        turned = theirs.copy()
+        turned[..., half:] = turned[:, ::-1, half:]
+        yield Explanation("time reversed", fix), min(relative(mine, turned), relative(mine, theirs[:, ::-1]))
     if theirs.ndim == 4:
         square = theirs.shape[2] == theirs.shape[3]
         turned = relative(mine, theirs.swapaxes(2, 3)) if square else math.inf

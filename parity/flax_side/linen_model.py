@@ -12,7 +12,7 @@ from flax.core import unfreeze
 from parity.bridge import FlaxLeaf
 from parity.flax_side.calling import flags, split
 from parity.flax_side.owners import home, kind
-from parity.flax_side.precision import PINS, cast, pinned
+from parity.flax_side.precision import PINS, pinned
 from parity.flax_side.watching import Watch, watched_linen
 
 
@@ -25,6 +25,7 @@ class LinenModel:
       call: the pair's own ``flax_call``.
       inputs: of a batch, to make the variables with.
       seed: of the variables.
+      made: its own weights -> those to start with.
     """
 
     def __init__(
@@ -34,10 +35,11 @@ class LinenModel:
         call: Callable[..., Any] | None,
         inputs: Mapping[Any, Any],
         seed: int,
+        made: Callable[..., Any],
     ) -> None:
         self.module, self.call, self.dtype = module, call, dtype
         self.kinds: dict[tuple[str, ...], linen.Module] = {}
-        variables = cast(self._variables(inputs, seed), dtype)
+        variables = made(self._variables(inputs, seed), dtype)
         self.params = variables.pop("params", {})
         self.stats = {name: variables[name] for name in variables if name not in ("intermediates", "cache")}
 

@@ -11,7 +11,7 @@ from flax import nnx
 from parity.bridge import FlaxLeaf
 from parity.flax_side.calling import FLAGS, caller
 from parity.flax_side.owners import home, kind
-from parity.flax_side.precision import PINS, cast, pinned
+from parity.flax_side.precision import PINS, pinned
 from parity.flax_side.watching import Watch, watched_nnx
 
 
@@ -22,9 +22,12 @@ class NnxModel:
       module: left as it is.
       dtype: to compute in.
       call: ``(module, inputs, train) -> outputs``; by default what the module's signature says.
+      made: its own weights -> those to start with.
     """
 
-    def __init__(self, module: nnx.Module, dtype: Any, call: Callable[..., Any] | None) -> None:
+    def __init__(
+        self, module: nnx.Module, dtype: Any, call: Callable[..., Any] | None, made: Callable[..., Any]
+    ) -> None:
         self.defined = _defined(module)
         module = nnx.clone(module)
         for _, part in nnx.iter_modules(module):
@@ -33,7 +36,7 @@ class NnxModel:
                     setattr(part, name, dtype)
         self.call = call or caller(type(module).__call__)
         self.graphdef, params, stats, rest = nnx.split(module, nnx.Param, _is_statistic, ...)
-        self.params, self.stats = (cast(nnx.to_pure_dict(part), dtype) for part in (params, stats))
+        self.params, self.stats = (made(nnx.to_pure_dict(part), dtype) for part in (params, stats))
         self.rest = nnx.to_pure_dict(rest)
         shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), nnx.state(module))
         self.module = nnx.merge(self.graphdef, shapes)  # its weights would stay in memory beside `params`

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from parity import masks
 
@@ -30,6 +31,15 @@ def cast(values: Any, dtype: Any) -> Any:
     """The same tree with its floating-point arrays in another type."""
     return jax.tree.map(
         lambda x: jnp.asarray(x, dtype) if jnp.issubdtype(x.dtype, jnp.floating) else jnp.asarray(x), values
+    )
+
+
+def hollow(values: Any, dtype: Any) -> Any:
+    """The same tree with zeros that take no memory for its floating-point arrays: all of them will be loaded."""
+    zero = np.zeros((), dtype)
+    return jax.tree.map(
+        lambda x: np.broadcast_to(zero, x.shape) if jnp.issubdtype(x.dtype, jnp.floating) else jnp.asarray(x),
+        values,
     )
 
 

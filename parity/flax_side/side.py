@@ -15,7 +15,7 @@ from parity.bridge import FlaxLeaf
 from parity.flax_side.calling import given, split
 from parity.flax_side.linen_model import LinenModel
 from parity.flax_side.nnx_model import NnxModel
-from parity.flax_side.precision import exact_attention
+from parity.flax_side.precision import cast, exact_attention, hollow
 from parity.flax_side.values import arrays, named
 from parity.flax_side.watching import Watch
 from parity.pair import Pair, PairError, projection
@@ -30,6 +30,7 @@ class FlaxSide:
       example: inputs of a batch, as `Pair.batch` gives them.
       dtype: to compute in.
       seed: of the initial variables of a linen module.
+      empty: its own weights are not kept, as all of them will be loaded.
     """
 
     def __init__(
@@ -40,12 +41,16 @@ class FlaxSide:
         *,
         dtype: Any = jnp.float64,
         seed: int = 0,
+        empty: bool = False,
     ) -> None:
         self.pair, self.dtype = pair, dtype
+        made = hollow if empty else cast
         if isinstance(module, nnx.Module):
-            self.model: Any = NnxModel(module, dtype, pair.flax_call and given(pair.flax_call))
+            self.model: Any = NnxModel(module, dtype, pair.flax_call and given(pair.flax_call), made)
         elif isinstance(module, linen.Module):
-            self.model = LinenModel(module, dtype, pair.flax_call, self.port_inputs(self.arrays(example)), seed)
+            self.model = LinenModel(
+                module, dtype, pair.flax_call, self.port_inputs(self.arrays(example)), seed, made
+            )
         else:
             raise PairError(f"expected a module of flax.nnx or flax.linen, got {type(module).__name__}")
         self.leaves: list[FlaxLeaf] = self.model.leaves()

@@ -20,7 +20,7 @@ class Training:
     """Training from the weights that the side holds.
 
     Args:
-      side, bridge, reference, seed, steps: as in `parity.flax_side.record`.
+      side, bridge, reference, seed, steps: as in `parity.flax_side.phases.record`.
     """
 
     def __init__(self, side: FlaxSide, bridge: Bridge, reference: Recording, seed: int, steps: int) -> None:

@@ -1,7 +1,7 @@
 """torch's side: runs the module through every phase and records what came out."""
 
 from parity.torch_side.groups import describe, kind, tied
-from parity.torch_side.record import record
+from parity.torch_side.phases import record
 from parity.torch_side.returned import Returned
 from parity.torch_side.side import TorchSide
 from parity.torch_side.training import fed
