@@ -79,7 +79,7 @@ EQUAL: list[tuple[str, Function, Function, Any]] = [
     "Gradients at kinks",
     Status.OPTIONS,
     torch="abs(0) 0; clamp at its bound 1; hardtanh(+-1) 0; leaky_relu(0) 0.01; max(dim) one of the equal places; "
-    "norm(0), std of equal numbers and atan2(0, 0) 0",
+    "norm(0), std of equal numbers and atan2(0, 0) 0 (torch 2.6: NaN)",
     jax="1; 0.5; 1; 1; shared among them; NaN",
     instead="""
     x * jnp.sign(x)                                                         # abs
