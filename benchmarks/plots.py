@@ -28,8 +28,10 @@ def ratios(claims: Sequence[Claim], path: Path) -> None:
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    figure = Figure((WIDTH, 1.2 + ROW * len(claims)), dpi=100, layout="constrained")
+    margin = ConstrainedLayoutEngine(rect=(0.005, 0, 0.97, 1))
+    figure = Figure((WIDTH, 1.2 + ROW * len(claims)), dpi=100, layout=margin)
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     for place, claim in enumerate(claims):
@@ -68,7 +70,7 @@ def _bar(axes: "Axes", place: int, claim: Claim) -> None:
 
 def _frame(axes: "Axes", claims: Sequence[Claim]) -> None:
     ends = [end for claim in claims for end in (advantage(claim).low, advantage(claim).high, wanted(claim) or 1)]
-    low, high = min(0.8, *ends), max(1.25, *ends)
+    low, high = min([0.8, *ends]), max([1.25, *ends])
     axes.set_xscale("log")
     axes.set_xlim(low / 1.05, high * 1.05)
     axes.set_ylim(len(claims) - 0.4, -0.8)

@@ -12,7 +12,6 @@ from benchmarks.tasks import TASKS
 
 README = ROOT / "README.md"
 BEGIN, END = "<!-- benchmarks -->", "<!-- /benchmarks -->"
-PLATFORMS = {"cpu": "CPU", "gpu": "GPU"}
 INTRODUCTION = """\
 # Measured
 
@@ -39,8 +38,9 @@ def draw(readme: Path = README, folder: Path = FOLDER) -> None:
     _, end, after = rest.partition(END)
     if not (begin and end):
         raise ValueError(f"{readme.name}: expected the lines {BEGIN} and {END}, between which the table goes")
-    (folder / "README.md").write_text(whole(found, pictures(found, folder)))
-    short = summary(found, folder.resolve().relative_to(readme.parent.resolve()))
+    drawn = pictures(found, folder)
+    (folder / "README.md").write_text(whole(found, drawn))
+    short = summary(found, drawn, folder.resolve().relative_to(readme.parent.resolve()))
     readme.write_text(f"{before}{BEGIN}\n{short}\n{END}{after}")
 
 
@@ -53,7 +53,7 @@ def whole(found: Sequence[Mapping[str, Any]], drawn: Mapping[str, str]) -> str:
     """
     parts = [INTRODUCTION]
     for platform in _platforms(found):
-        parts.append(f"## {PLATFORMS[platform]}")
+        parts.append(f"## {platform.upper()}")
         parts += [f"![Ratios to PyTorch]({drawn[platform]})"] if platform in drawn else []
         for result in (result for result in found if result["platform"] == platform):
             parts.append(page(result))
@@ -70,10 +70,11 @@ def page(result: Mapping[str, Any]) -> str:
     return "\n\n".join([head, task.tables(result), *claims])
 
 
-def summary(found: Sequence[Mapping[str, Any]], folder: Path) -> str:
+def summary(found: Sequence[Mapping[str, Any]], drawn: Mapping[str, str], folder: Path) -> str:
     """What the README shows: the claims with a goal, platform by platform, and the way to the rest."""
     parts = []
     for platform in _platforms(found):
+        parts += [f"![Ratios to PyTorch]({folder / drawn[platform]})"] if platform in drawn else []
         part = [result for result in found if result["platform"] == platform]
         rows = [
             _row(claim)
@@ -82,13 +83,12 @@ def summary(found: Sequence[Mapping[str, Any]], folder: Path) -> str:
             if claim.goal is not None
         ]
         parts.append(markdown.table((_where(part), "value", "95 % interval", "verdict", "goal"), rows))
-    picture = [f"![Ratios to PyTorch]({folder / 'ratios-cpu.png'})"] if "cpu" in _platforms(found) else []
     more = f"[All cells, with losses, machine and versions, and those that did not run]({folder / 'README.md'})."
-    return "\n\n".join([*picture, *parts, more])
+    return "\n\n".join([*parts, more])
 
 
 def pictures(found: Sequence[Mapping[str, Any]], folder: Path) -> dict[str, str]:
-    """Draws a chart of the ratios of each platform, and what a task draws itself; returns their file names."""
+    """Draws the goals of each platform, and what a task draws itself; returns their file names."""
     drawn = {}
     for platform in _platforms(found):
         claims = [
@@ -97,7 +97,7 @@ def pictures(found: Sequence[Mapping[str, Any]], folder: Path) -> dict[str, str]
             if result["platform"] == platform
             for claim in TASKS[result["task"]].claims(result)
         ]
-        ratios = [claim for claim in claims if claim.kind == "ratio"]
+        ratios = [claim for claim in claims if claim.kind == "ratio" and claim.goal is not None]
         if ratios:
             drawn[platform] = f"ratios-{platform}.png"
             plots.ratios(ratios, folder / drawn[platform])
@@ -113,8 +113,7 @@ def _row(claim: Claim) -> tuple[str, ...]:
 
 
 def _platforms(found: Sequence[Mapping[str, Any]]) -> list[str]:
-    there = {result["platform"] for result in found}
-    return [platform for platform in PLATFORMS if platform in there]
+    return sorted({result["platform"] for result in found}, key=lambda platform: (platform != "cpu", platform))
 
 
 def _where(found: Sequence[Mapping[str, Any]]) -> str:

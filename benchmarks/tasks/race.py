@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import cells, limits, markdown, stats
+from benchmarks import cells, limits, markdown, plots, stats
 from benchmarks.arms import ARMS
 from benchmarks.cells import Cell
 from benchmarks.choices import among
@@ -113,6 +113,11 @@ def tables(result: Mapping[str, Any]) -> str:
     parts += [_limits(result["limits"])] if "limits" in result else []
     parts += [f"Not run: {arm} ({reason})." for arm, reason in result.get("skipped", {}).items()]
     return "\n\n".join([f"### {workload.title}", *parts])
+
+
+def plot(result: Mapping[str, Any], path: Path) -> None:
+    """Every comparison of the workload."""
+    plots.ratios(claims(result), path)
 
 
 def _cells(result: Mapping[str, Any], phase: str | None = None) -> list[Cell]:
