@@ -59,19 +59,27 @@ def move(array: np.ndarray, like: np.ndarray, images: Sequence[Image] = ()) -> M
     Returns:
       None where nothing fits.
     """
-    moves = list(_moves(array.shape, like.shape, images))
-    return min(moves, key=lambda found: np.linalg.norm(found(array) - like), default=None)
+
+    def distance(found: Move) -> float:
+        return float(np.linalg.norm(found(array) - like))
+
+    turned = min(_reordered(array.shape, like.shape, images), key=distance, default=None)
+    plain = min(_transposed(array.shape, like.shape), key=distance, default=None)
+    # Behind a fault nothing fits, and what is as wide as a flattened image is most likely one.
+    return plain if plain and (turned is None or distance(plain) < distance(turned) / 2) else turned
 
 
-def _moves(shape: Sequence[int], wanted: Sequence[int], images: Sequence[Image]) -> Iterator[Move]:
+def _transposed(shape: Sequence[int], wanted: Sequence[int]) -> Iterator[Move]:
     for order in orders(shape, wanted):
         yield lambda x, order=order: np.asarray(x.transpose(order), order="C")  # keeps a scalar one
+
+
+def _reordered(shape: Sequence[int], wanted: Sequence[int], images: Sequence[Image]) -> Iterator[Move]:
     for height, width, channels in images:
         if len(shape) == 2 and tuple(shape) == tuple(wanted) == (shape[0], height * width * channels):
-            for split, order in (
-                ((height, width, channels), (0, 3, 1, 2)),
-                ((channels, height, width), (0, 2, 3, 1)),
-            ):
+            there = (height, width, channels), (0, 3, 1, 2)
+            back = (channels, height, width), (0, 2, 3, 1)
+            for split, order in (there, back):
                 yield lambda x, split=split, order=order: x.reshape(-1, *split).transpose(order).reshape(x.shape)
 
 

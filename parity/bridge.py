@@ -9,8 +9,7 @@ several ways to lay the axes, `parity.probe` runs the models to find the right o
 import dataclasses
 import itertools
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from parity.links import (
     SAME,
@@ -251,15 +250,26 @@ def _by_shape(found: Sequence[Unit], free: dict[str, FlaxLeaf]) -> list[Link]:
         if len(members) == len(paths):
             how = "shape" if len(paths) == 1 else "shape and order"
             names = [tuple(found[index].name.split(".")) for index in members]
-            for index, path in zip(_numbered(members, names), _numbered(paths, paths), strict=True):
+            for index, path in _aligned(members, names, paths):
                 links += _taken(found[index], _fit(found[index], places[path], how), free)
     return links
 
 
-def _numbered(members: Sequence[Any], names: Sequence[Sequence[str]]) -> list[Any]:
-    """Sorted by the numbers in their names (the first block, the second), then as they come."""
-    numbers = [[int(part) for part in tokens(name) if part.isdigit()] for name in names]
-    return [member for _, member in sorted(zip(numbers, members, strict=True), key=lambda pair: pair[0])]
+def _aligned(
+    members: Sequence[int], names: Sequence[Sequence[str]], paths: Sequence[tuple[str, ...]]
+) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Units and places, as many: by the numbers in their names (the first block, the second) where both sides have
+    the same ones; else in the order of definition."""
+
+    def numbers(name: Sequence[str]) -> list[int]:
+        return [int(part) for part in tokens(name) if part.isdigit()]
+
+    theirs, ours = list(map(numbers, names)), list(map(numbers, paths))
+    if sorted(theirs) != sorted(ours):
+        return zip(members, paths, strict=True)
+    units = [member for _, member in sorted(zip(theirs, members, strict=True), key=lambda pair: pair[0])]
+    places = [path for _, path in sorted(zip(ours, paths, strict=True), key=lambda pair: pair[0])]
+    return zip(units, places, strict=True)
 
 
 def _leaf_by_leaf(found: Sequence[Unit], free: dict[str, FlaxLeaf]) -> list[Link]:

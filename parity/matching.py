@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from parity.align import orders
+from parity.align import error, orders
 from parity.bridge import Bridge, tokens
 from parity.trace import Call
+from parity.verdict import ONE_STEP
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +35,23 @@ def match(bridge: Bridge, theirs: Sequence[Call], ours: Sequence[Call]) -> list[
                 path != call.path and (path.startswith(f"{call.path}.") or not call.path) for path in pairs
             )
             found.append(Match(call, other, not inner))
-    return found
+    return _unique(found)
+
+
+def _unique(found: Sequence[Match]) -> list[Match]:
+    """Where two of torch's enclose the same layers (a block, a Sequential in it), the one that the port's is."""
+    several: dict[str, list[Match]] = {}
+    for each in found:
+        several.setdefault(each.flax.name, []).append(each)
+    return [
+        each
+        for each in found
+        if len(several[each.flax.name]) == 1 or each.leaf or not each.torch.path or _same(each)
+    ]
+
+
+def _same(found: Match) -> bool:
+    return error(found.flax.outputs, found.torch.outputs) <= ONE_STEP
 
 
 def _by_weights(bridge: Bridge, theirs: set[str], ours: set[str]) -> dict[str, str]:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
@@ -19,6 +20,8 @@ from parity.pair import PairError
 from parity.prove import prove
 from parity.recording import FACTS, TENSORS, RecordingError
 from parity.twins import PAIRS
+from parity.twins.families.conv import dropped, flattened
+from parity.twins.families.dense import own
 from parity.verdict import Verdict
 
 ROOT = Path(__file__).parents[1]
@@ -222,3 +225,26 @@ def test_two_biases_that_the_port_adds_up_have_to_be_held(tmp_path):
     gradients = [leaf.name for leaf in judgement.phase("parameter_gradients").leaves]
     assert len(gradients) == 3
     assert not np.isin(hold, gradients).any()
+
+
+@pytest.mark.parametrize(
+    "pair", [own(turned=True), flattened(), dropped()], ids=["square weight", "flattened", "square image"]
+)
+def test_what_shapes_leave_open_is_settled_offline(pair, tmp_path):
+    pair = dataclasses.replace(pair, torch_optimizer=None, tx=None)
+    dump_torch(pair, tmp_path / "a", steps=0)
+    dump_flax(pair, tmp_path / "a", tmp_path / "b")
+    judgement = compare(tmp_path / "a", tmp_path / "b")
+    assert judgement.verdict is Verdict.PASS
+    assert not any("several orders" in line for line in judgement.warnings)
+
+
+def test_what_stays_open_offline_is_said_with_the_rule(tmp_path):
+    pair = own(turned=True)
+    wrong = dataclasses.replace(pair, flax_call=lambda module, x, **_: module(jnp.flip(x, 1)))
+    dump_torch(pair, tmp_path / "a", steps=0)
+    dump_flax(wrong, tmp_path / "a", tmp_path / "b")
+    judgement = compare(tmp_path / "a", tmp_path / "b")
+    assert judgement.verdict is Verdict.FAIL
+    (line,) = [line for line in judgement.warnings if "several orders" in line]
+    assert "rules=[Rule('a.weight', 'first.kernel', perm=(...))]" in line

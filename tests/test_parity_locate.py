@@ -107,3 +107,18 @@ def test_wrong_weights_come_first():
 def test_a_stopped_gradient_is_found_behind_right_outputs():
     (fault,) = located(activation=lambda x: jax.nn.relu(jax.lax.stop_gradient(x))).faults
     assert (fault.kind, fault.place) == ("backward", "norm")
+
+
+@pytest.mark.parametrize("after", [None, jnp.tanh], ids=["right", "faulty"])
+def test_dropout_behind_a_flattened_image_is_right_in_the_tree(after):
+    from parity.twins.families.conv import flattened
+
+    pair = flattened()
+    if after:
+        pair = dataclasses.replace(pair, flax_call=lambda m, x, **_: after(m(x)))
+    made = proof(pair, steps=0)
+    location = locate(made.subject, made.judgement, made.reference.facts)
+    rows = {row.place: row for row in location.rows}
+    assert max(max(rows[name].inputs, rows[name].outputs) for name in ("conv", "dropout", "fc")) <= ONE_STEP
+    assert not {fault.place for fault in location.faults} & {"conv", "dropout", "fc"}
+    assert after or all(row.verdict is Verdict.PASS for row in location.rows)
