@@ -1,6 +1,7 @@
 """The arms do the same work, and none can leave any of it out."""
 
 import dataclasses
+import types
 from collections import Counter
 
 import numpy as np
@@ -16,6 +17,7 @@ from benchmarks.arms import (
     jax_step,
     jaxdl_command,
     torch_dataloader,
+    torch_graph,
     torch_graphs,
     torch_parts,
 )
@@ -143,6 +145,33 @@ def test_graphs_of_many_steps_leave_few_over(steps, lengths, monkeypatch):
     graphs = object.__new__(torch_graphs.Graphs)
     monkeypatch.setattr(graphs, "steps", lambda _: steps, raising=False)
     assert graphs.lengths() == lengths
+
+
+class Replayed(torch_graphs.Graphs):
+    """Its graphs do on the CPU what a captured one does: steps on the rows in a fixed place."""
+
+    def _warm_up(self):
+        pass
+
+    def _captured(self, length):
+        rows, losses = torch.zeros((length, 64), dtype=torch.int64), torch.zeros(length)
+
+        def replay():
+            for place, row in enumerate(rows):
+                losses[place] = self.update(*self.batch(row))
+
+        return types.SimpleNamespace(replay=replay), rows, losses
+
+
+@pytest.mark.parametrize("lengths", [(1,), (2, 1), (3, 1)])
+def test_graphs_take_every_batch_in_its_order(lengths, net, monkeypatch):
+    monkeypatch.setattr(torch_graph, "sys", types.SimpleNamespace(exit=lambda _: None))  # "no CUDA device"
+    monkeypatch.setattr(Replayed, "lengths", lambda _: lengths)
+    arm, eager = Replayed("net", net), torch_parts.Torch("net", net)
+    for phase in arm.offers():
+        assert checks(arm, phase) == checks(eager, phase), phase
+        for name, value in eager.net.state_dict().items():
+            np.testing.assert_array_equal(arm.net.state_dict()[name], value)
 
 
 def test_products_of_two_linear_layers():

@@ -6,6 +6,7 @@ Source: https://docs.pytorch.org/docs/stable/notes/cuda.html#whole-network-captu
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,15 +41,20 @@ class Graph(Torch):
         order, full = self.order(), self.steps("step") * self.workload.batch_size
         return self._replay(order[:full]) + self.train(self.batches(order[full:]) if full < len(order) else ())
 
+    def checks(self, phase: str, produced: Any) -> list[float]:
+        steps = [(loss, count) for losses, count in produced for loss in losses.view(-1)]
+        return super().checks(phase, steps)
+
     def _replay(self, order: Tensor) -> list[tuple[Tensor, int]]:
+        """The losses of each graph's steps, with the size of their batches."""
         batches, losses, start = order.view(-1, self.workload.batch_size), [], 0
         for graph, rows, found in self.graphs:
             while len(batches) - start >= len(rows):
                 rows.copy_(batches[start : start + len(rows)])
                 graph.replay()
-                losses.append(found.clone())
+                losses.append((found.clone(), self.workload.batch_size))
                 start += len(rows)
-        return [(loss, self.workload.batch_size) for loss in torch.cat(losses).unbind()]
+        return losses
 
     def _warm_up(self) -> None:
         side, here = torch.cuda.Stream(), torch.cuda.current_stream()
@@ -63,7 +69,7 @@ class Graph(Torch):
         graph = torch.cuda.CUDAGraph()
         self.optimizer.zero_grad(set_to_none=True)  # or the graph would add to gradients outside of its memory
         with torch.cuda.graph(graph):
-            losses = torch.stack([self.update(self.images[row], self.labels[row]) for row in rows.unbind()])
+            losses = torch.stack([self.update(*self.batch(row)) for row in rows.unbind()])
         return graph, rows, losses
 
 

@@ -65,7 +65,7 @@ class Torch(Contender):
     """Eager mode on resident data.
 
     Attributes:
-      images, labels, test_images, test_labels: on the device, in the layout of the network.
+      images, labels, test_images, test_labels: on the device, in channels_last.
       orders: rows of each prepared epoch, (epochs, examples), on the device.
       predict, loss, judge: what is done with a batch; a subclass may compile them.
     """
@@ -80,7 +80,7 @@ class Torch(Contender):
 
     def place(self, data: Mapping[str, np.ndarray], orders: np.ndarray) -> None:
         """Puts the data where the arm wants them."""
-        form = layout(self.net)
+        form = torch.channels_last
         self.images, self.test_images = (
             images(data[key]).to(self.device, memory_format=form) for key in ("x_train", "x_test")
         )
@@ -114,8 +114,13 @@ class Torch(Contender):
 
     def batches(self, order: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """The training batches of some rows, on the device."""
-        for rows in order.split(self.workload.batch_size):
-            yield self.images[rows], self.labels[rows]
+        return map(self.batch, order.split(self.workload.batch_size))
+
+    def batch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Images and labels of some rows."""
+        # Three times as fast as images[rows] on a CPU, and the result is in channels_last again.
+        image = self.images.permute(0, 2, 3, 1).index_select(0, rows).permute(0, 3, 1, 2)
+        return image, self.labels.index_select(0, rows)
 
     def forward(self) -> list[Tensor]:
         self.net.eval()
