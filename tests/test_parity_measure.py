@@ -13,6 +13,7 @@ from parity import Pair
 from parity.measure import FACTOR, Floor, factors, measure
 from parity.pair import PairError
 from parity.twins import PAIRS
+from parity.twins.families.conv import dropped
 from parity.twins.testbed import Block
 from parity.verdict import Verdict
 
@@ -132,3 +133,8 @@ def test_float_targets_are_rounded_with_the_inputs():
     (leaf,) = measure(pair, dtype="bfloat16").phase("loss").leaves
     assert leaf.verdict is Verdict.PASS
     assert np.isfinite(leaf.error)
+
+
+def test_masks_and_outputs_whose_axes_shapes_leave_open():
+    pair = dataclasses.replace(dropped(), torch_optimizer=None, tx=None)
+    assert measure(pair, steps=0).verdict is Verdict.PASS
