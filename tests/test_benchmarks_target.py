@@ -107,6 +107,14 @@ def test_a_run_that_never_reaches_the_target_takes_for_ever(compete):
     assert "97.99%" in row(page, "jaxdl")
 
 
+def test_every_run_is_a_line_in_the_picture(compete, tmp_path):
+    result, _ = compete([SOON, NEVER], [LATE, LATE])
+    target.plot(result, tmp_path / "curves.png")
+    few = (tmp_path / "curves.png").stat().st_size
+    target.plot(result | {"curves": {"jaxdl": [SOON]}}, tmp_path / "curves.png")
+    assert 1000 < (tmp_path / "curves.png").stat().st_size < few
+
+
 def test_a_failed_arm_and_uneven_epochs_are_reported(compete):
     _, page = compete([], [LATE, LATE])
     assert "failed: out of memory" in row(page, "jaxdl")

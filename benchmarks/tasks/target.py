@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import markdown, stats
+from benchmarks import markdown, plots, stats
 from benchmarks.choices import among
 from benchmarks.claims import Claim, Measure
 from benchmarks.process import ArmError, Worker, prepare
@@ -113,6 +113,32 @@ def measures(result: Mapping[str, Any]) -> dict[str, Measure]:
     """Seconds to the target of the arms whose every run reached it."""
     found = {arm: _seconds(curves, TARGETS[result["case"]].accuracy) for arm, curves in result["curves"].items()}
     return {arm: Measure(times, "s", False) for arm, times in found.items() if times and max(times) < math.inf}
+
+
+def plot(result: Mapping[str, Any], path: Path) -> None:
+    """Test accuracy over the seconds of training: a line a run, a dot an evaluation, the target across."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    target = TARGETS[result["case"]].accuracy
+    figure = Figure((8, 4), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for arm, colour in zip(ARMS, (plots.AHEAD, plots.BEHIND), strict=True):
+        for number, curve in enumerate(result["curves"].get(arm, ())):  # an arm that failed has none
+            seconds, reached = zip(*curve, strict=True)
+            share = [100 * accuracy for accuracy in reached]
+            axes.plot(seconds, share, "o-", color=colour, alpha=0.6, ms=4, label="" if number else arm)
+    axes.axhline(100 * target, color=plots.INK, lw=1)
+    axes.set(xscale="log", xlabel="seconds of training", ylabel="test accuracy, %")
+    axes.set_title(f"MNIST to {result['case']} %, --recipe {result['recipe']}")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.legend(frameon=False, loc="lower right")
+    figure.savefig(path, format="png")
 
 
 def _seconds(curves: Sequence[Curve], accuracy: float) -> list[float]:
