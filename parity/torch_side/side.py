@@ -1,5 +1,6 @@
 """The torch module of a pair, in one precision."""
 
+import contextlib
 import copy
 import re
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 
 from parity.pair import Pair, projection
+from parity.torch_side.exact import Exact
 from parity.torch_side.groups import tied
 from parity.torch_side.values import outputs
 from parity.torch_side.weights import load, perturbed
@@ -82,7 +84,9 @@ class TorchSide:
     def run(self, module: torch.nn.Module, inputs: Mapping[Any, torch.Tensor]) -> Any:
         """What ``forward`` returns."""
         positional = [value for key, value in inputs.items() if isinstance(key, int)]
-        return module(*positional, **{key: value for key, value in inputs.items() if isinstance(key, str)})
+        keywords = {key: value for key, value in inputs.items() if isinstance(key, str)}
+        with Exact() if self.dtype == torch.float64 else contextlib.nullcontext():
+            return module(*positional, **keywords)
 
     def picked(self, made: Any) -> Any:
         """What the pair picks of it."""
