@@ -63,7 +63,8 @@ def synthetic(workload: Workload) -> dict[str, np.ndarray]:
     """Noisy copies of ten random images: learnable, so that the losses of the arms can be compared."""
     rng, shape = np.random.default_rng(0), workload.image_shape
     patterns = rng.integers(0, 160, (CLASSES, *shape), np.uint8)
-    labels = [np.arange(count, dtype=np.int32) % CLASSES for count in workload.examples]
+    counts = workload.counts(jax.devices()[0].platform)
+    labels = [np.arange(count, dtype=np.int32) % CLASSES for count in counts]
     images = [patterns[label] + rng.integers(0, 96, (len(label), *shape), np.uint8) for label in labels]
     parts = [part for pair in zip(images, labels, strict=True) for part in pair]
     return dict(zip(mnist.KEYS, parts, strict=True))

@@ -153,7 +153,7 @@ class Replayed(torch_graphs.Graphs):
     def _warm_up(self):
         pass
 
-    def _captured(self, length):
+    def _captured(self, length):  # pyright: ignore[reportIncompatibleMethodOverride]
         rows, losses = torch.zeros((length, 64), dtype=torch.int64), torch.zeros(length)
 
         def replay():
@@ -209,3 +209,8 @@ def test_products_of_a_grouped_convolution():
     forward, weight = Product(2, 24, 18, 3), Product(2, 18, 24, 3)
     found = products.count(lambda: convolution(torch.ones(2, 4, 9, 8)).sum().backward())
     assert found == Counter([forward, weight])
+
+
+def test_a_gpu_gets_all_the_images_that_a_cpu_would_take_minutes_for():
+    assert [WORKLOADS["vit"].counts(platform) for platform in ("cpu", "gpu")] == [(1024, 500), (50_000, 10_000)]
+    assert WORKLOADS["net"].counts("cpu") == (60_000, 10_000)

@@ -25,13 +25,14 @@ class Workload:
       title: for the tables.
       name: short, for the charts.
       model: a name of `jaxdl.models.MODELS` and of the torch arms' `TWINS`.
-      data: "mnist", or "cifar": made-up images of CIFAR's shape, ``examples`` of them.
+      data: "mnist", or "cifar": made-up images of CIFAR's shape and number.
       batch_size, lr, momentum: of SGD.
       tolerances: relative differences allowed between the arms' losses, over the first `LOG_EVERY` steps and at
         the end of the first pass. Rounding alone stays below; a missing momentum or a wrong batch does not.
       rounds: windows of each arm.
       goals: what is compared.
       examples: for training and for the test, where they are made up.
+      few: the same on a CPU, where an epoch of all would take minutes.
     """
 
     title: str
@@ -45,11 +46,16 @@ class Workload:
     rounds: int
     goals: Sequence[Goal]
     examples: tuple[int, int] = (60_000, 10_000)
+    few: tuple[int, int] | None = None
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(H, W, C)."""
         return (28, 28, 1) if self.data == "mnist" else (32, 32, 3)
+
+    def counts(self, platform: str) -> tuple[int, int]:
+        """How many images are made up for training and for the test."""
+        return self.few if self.few and platform == "cpu" else self.examples
 
     def options(self, folder: Path) -> list[str]:
         """The command line of ``jaxdl.train`` for it, with the data that `benchmarks.prepare` put in a folder."""
