@@ -216,7 +216,12 @@ def _is_terminal(stream: Any) -> bool:
 def _progress_bar(stream: Any, total: int, first: int) -> Any:
     from tqdm import tqdm
 
-    return tqdm(
+    class Bar(tqdm):
+        # With miniters=1 its monitor thread has nothing to do, and an interrupt at a bad moment lets it wait for
+        # ever for a lock: the process would not end.
+        monitor_interval = 0
+
+    return Bar(
         total=total,
         initial=first,
         file=stream,
