@@ -16,7 +16,6 @@ PAIRS: Mapping[str, Callable[[], Pair]] = {
     "resnet18": resnet.resnet18,
     "resnet18-cifar": resnet.resnet18_cifar,
     "resnet18-full": resnet.resnet18_full,
-    "resnet50": resnet.resnet50,
     "vit": vit.vit,
     "vit-full": vit.vit_full,
     "perceptron": testbed.perceptron,

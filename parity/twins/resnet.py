@@ -129,7 +129,6 @@ class TorchResNet(torch.nn.Module):
 
 
 torch_resnet18 = functools.partial(TorchResNet, TorchBasicBlock, (2, 2, 2, 2))
-torch_resnet50 = functools.partial(TorchResNet, TorchBottleneck, (3, 4, 6, 3))
 
 
 def pair(
@@ -161,8 +160,3 @@ def resnet18_cifar() -> Pair:
 def resnet18_full() -> Pair:
     """ResNet-18 in full."""
     return pair(torch_resnet18, models.resnet18)
-
-
-def resnet50() -> Pair:
-    """ResNet-50 with 4 channels in its first stage instead of 64."""
-    return pair(torch_resnet50, models.resnet50, width=4)
