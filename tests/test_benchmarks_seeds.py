@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import safetensors.numpy
+import torch
 
 from benchmarks import members, prepare, report
 from benchmarks.arms import jax_members, torch_members
@@ -105,6 +106,13 @@ def test_every_way_trains_the_members_that_are_trained_alone(folder, monkeypatch
     assert len(set(losses["solo"])) == MEMBERS
     for found in losses.values():
         np.testing.assert_allclose(found, losses["solo"], rtol=1e-5)
+
+
+def test_losses_that_a_graph_leaves_together_count_one_by_one(folder, monkeypatch):
+    arm = torch_members.OneAfterAnother(Torch, folder)
+    monkeypatch.setattr(torch_members, "TAIL", 3)
+    monkeypatch.setattr(arm.arm, "step", lambda: [(torch.tensor([1.0, 2, 3]), 64), (torch.tensor(4.0), 64)])
+    assert arm.member(0).tolist() == [2, 3, 4]
 
 
 def test_a_window_starts_anew_and_counts_every_step(folder):

@@ -73,16 +73,16 @@ def solo(job: build.Job, states: list[TrainState], rows: np.ndarray) -> Callable
 def at_once(
     over: Callable[..., Any], job: build.Job, states: list[TrainState], rows: np.ndarray
 ) -> Callable[[], Losses]:
-    """One program for all members, which are shared out among the devices.
+    """One program for all members, which are shared out among the cores, or lie on the one GPU that torch has.
 
     Args:
       over: ``(function of a member, members) -> results``: how a device goes through its share.
       job: the run.
       states, rows: the start and the batches of each member.
     """
-    devices = jax.devices()
-    mesh = parallel.make_mesh(devices[: math.gcd(len(states), len(devices))])
-    unroll = 1 if devices[0].platform == "cpu" else 4  # as jaxdl.engine.parallel has it
+    cpu = jax.default_backend() == "cpu"
+    mesh = parallel.make_mesh(parallel.first_devices(math.gcd(len(states), len(jax.devices())) if cpu else 1))
+    unroll = 1 if cpu else 4  # as jaxdl.engine.parallel has it
 
     def one(arrays: PyTree, member: tuple[TrainState, Array]) -> tuple[TrainState, Metrics]:
         def body(state: TrainState, item: Array) -> tuple[TrainState, Metrics]:

@@ -63,7 +63,7 @@ class OneAfterAnother:
         """Those of one."""
         self.arm.net.load_state_dict(self.starts[number])
         self.arm.orders, self.arm.passes = self.rows[number, None], 0
-        return torch.stack([loss for loss, _ in self.arm.step()[-TAIL:]])
+        return torch.cat([losses.view(-1) for losses, _ in self.arm.step()])[-TAIL:]  # a graph leaves several
 
 
 class ProcessACore(OneAfterAnother):
@@ -104,7 +104,8 @@ class Batched(OneAfterAnother):
     def update(self, rows: Tensor) -> Tensor:
         """A step of every member on its own rows, (members, batch)."""
         self.optimizer.zero_grad(set_to_none=True)
-        loss = vmap(self.loss)(self.params, self.arm.images[rows], self.arm.labels[rows])
+        image, label = self.arm.batch(rows.flatten())
+        loss = vmap(self.loss)(self.params, image.unflatten(0, rows.shape), label.view(rows.shape))
         loss.sum().backward()  # members have no parameter in common
         self.optimizer.step()
         return loss.detach()

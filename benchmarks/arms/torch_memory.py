@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.arms.torch_parts import Torch, layout
+from benchmarks.arms.torch_parts import Torch
 from benchmarks.memory import measured, resident
 
 
@@ -17,9 +17,9 @@ class Floats(Torch):
     """The eager arm of the race, whose images become float32 in place: its loading would be the peak otherwise."""
 
     def place(self, data: Mapping[str, np.ndarray], orders: np.ndarray) -> None:
-        self.form = layout(self.net)
         self.images, self.test_images = (
-            self.stored(torch.from_numpy(data[key]).to(self.device)) for key in ("x_train", "x_test")
+            self.stored(torch.from_numpy(data[key]).to(self.device).permute(0, 3, 1, 2))
+            for key in ("x_train", "x_test")
         )
         self.labels, self.test_labels = (
             torch.tensor(data[key], dtype=torch.int64, device=self.device) for key in ("y_train", "y_test")
@@ -27,12 +27,12 @@ class Floats(Torch):
         self.orders = torch.tensor(orders, dtype=torch.int64, device=self.device)
 
     def stored(self, image: Tensor) -> Tensor:
-        """All images (N, H, W, C) uint8 as they lie on the device."""
+        """All images (N, C, H, W) uint8, in channels_last, as they are kept."""
         return self.floats(image)
 
     def floats(self, image: Tensor) -> Tensor:
-        """(N, H, W, C) uint8 -> (N, C, H, W) float32 in [0, 1]."""
-        return image.permute(0, 3, 1, 2).to(torch.float32, memory_format=self.form).div_(255)
+        """uint8 -> float32 in [0, 1]."""
+        return image.to(torch.float32).div_(255)
 
 
 class Bytes(Floats):

@@ -55,7 +55,10 @@ class Recipe:
         train, black = (train - self.mean) / self.std, -self.mean / self.std
         padded = functional.pad(train, [self.padding] * 4, value=black).to(self.device)
         size = train.shape[-1]
-        self.crops = padded.unfold(2, size, 1).unfold(3, size, 1)  # (N, C, shifts, shifts, H, W)
+        self.images, self.crops = (
+            padded,
+            padded.unfold(2, size, 1).unfold(3, size, 1),
+        )  # (N, C, shift, shift, H, W)
 
     def warm(self) -> int:
         """A few steps and an evaluation; returns the epochs of the recipe."""
@@ -101,13 +104,15 @@ class Recipe:
         net.train()
         for rows in order.split(self.options["batch_size"]):
             optimizer.zero_grad(set_to_none=True)
-            logits, label = net(self.batch(rows)), self.labels[rows]
+            logits, label = net(self.batch(rows)), self.labels.index_select(0, rows)
             functional.cross_entropy(logits, label, **_given(self.options, "label_smoothing")).backward()
             optimizer.step()
             schedule.step()
 
     def batch(self, rows: Tensor) -> Tensor:
         """Images, each at a shift of its own."""
+        if not self.padding:
+            return self.images.index_select(0, rows)  # faster than indexing
         down, right = torch.randint(2 * self.padding + 1, (2, len(rows)), device=self.device)
         return self.crops[rows, :, down, right]
 
