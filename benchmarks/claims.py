@@ -8,6 +8,7 @@ from benchmarks import stats
 from benchmarks.stats import Estimate
 
 STRONGEST = "strongest torch"
+FEWEST = 3  # samples that have a spread to speak of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +106,7 @@ class Claim:
 
 
 def compared(what: str, left: Measure, right: Measure, goal: float | None = None) -> Claim:
-    """The ratio of the medians of two cells of one unit; noisy where one of them is."""
-    noisy = stats.summary(left.samples).noisy or stats.summary(right.samples).noisy
+    """The ratio of the medians of two cells of one unit; noisy where one of them is, or has too few samples."""
+    noisy = any(stats.summary(side.samples).noisy or len(side.samples) < FEWEST for side in (left, right))
     estimate = stats.ratio(left.samples, right.samples)
     return Claim(what, estimate, goal, larger_is_better=left.larger_is_better, noisy=noisy)

@@ -31,6 +31,8 @@ def load(place: Path) -> list[dict[str, Any]]:
       FileNotFoundError: there is none.
       ValueError: a file is no result.
     """
+    if not place.exists():
+        raise FileNotFoundError(f"{place}: expected a result, or a folder of them; there is no such file")
     paths = sorted(place.glob("*.json")) if place.is_dir() else [place]
     if not paths:
         raise FileNotFoundError(f"{place}: expected results, *.json; there are none")

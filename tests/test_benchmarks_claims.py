@@ -61,6 +61,7 @@ def test_two_cells_are_compared_by_their_medians_and_noisy_if_one_is():
     found = compared("a / b", Measure([4, 4, 4], "s", False), Measure([2, 2, 2], "s", False), 1.5)
     assert (found.estimate.value, found.verdict, found.outcome) == (2.0, "behind", "<= 1.5: missed")
     assert compared("a / b", Measure([1, 2, 1, 2], "s"), Measure([2, 2, 2], "s")).noisy
+    assert compared("a / b", Measure([2, 2], "s"), Measure([2, 2, 2], "s")).noisy  # too few
 
 
 def test_a_goal_depends_on_the_platform():

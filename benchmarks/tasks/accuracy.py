@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import markdown, stats
+from benchmarks.choices import among
 from benchmarks.claims import Claim, Measure
 from benchmarks.process import output, prepare
 from jaxdl.recipes import RECIPES
@@ -20,7 +21,8 @@ GOALS = {"mlp": 0.98, "cnn": 0.994}
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """A recipe, or the document's setup."""
-    parser.add_argument("--recipe", choices=tuple(RECIPES), help="instead of the document's setup")
+    recipes = f"instead of the document's setup: {', '.join(RECIPES)}"
+    parser.add_argument("--recipe", type=among("recipe", RECIPES), metavar="NAME", help=recipes)
     parser.add_argument("--seeds", type=int, default=5)
 
 

@@ -30,9 +30,15 @@ CHECKS = {
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Which cells."""
-    parser.add_argument("--workloads", nargs="+", type=among("workload", WORKLOADS), default=list(WORKLOADS))
-    parser.add_argument("--arms", nargs="+", type=among("arm", ARMS), default=list(ARMS))
-    parser.add_argument("--phases", nargs="+", type=among("phase", PHASES), default=list(PHASES))
+    for kind, known in {"workload": WORKLOADS, "arm": ARMS, "phase": PHASES}.items():
+        parser.add_argument(
+            f"--{kind}s",
+            nargs="+",
+            type=among(kind, known),
+            default=list(known),
+            metavar="NAME",
+            help=f"instead of all: {', '.join(known)}",
+        )
     parser.add_argument("--rounds", type=int, help="windows of each arm, instead of what the workload asks for")
 
 
