@@ -221,9 +221,9 @@ def page(tables: str, targets: Sequence[str], seeds: int) -> str:
     )
     return f"""# The score of the proof
 
-Bugs of ports, planted one at a time into correct pairs. A cell holds the relative error of the first phase that fails;
-the last columns, on how many pairs the rules catch it that other projects publish for their ports (on this testbed, not
-on theirs; `parity/score.py` names the sources).
+Bugs of ports, planted one at a time into correct pairs. A cell holds the relative error of the first phase that
+fails; the last columns, on how many pairs the rules catch it that other projects publish for their ports (on this
+testbed, not on theirs; `parity/score.py` names the sources).
 
 `{command}`; {versions}, Python {platform.python_version()}, {datetime.date.today().isoformat()}
 
