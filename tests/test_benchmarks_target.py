@@ -77,7 +77,9 @@ def compete(monkeypatch, tmp_path):
 
     def run(jaxdl, torch_eager):
         given.update({"jaxdl": jaxdl, "torch-eager": torch_eager})
-        (*_, found) = target.race({arm: arm for arm in given}, TARGETS["98"], tmp_path, 2)
+        (*_, found) = target.race(
+            {arm: arm for arm in given}, TARGETS["98"], tmp_path, len(jaxdl) or len(torch_eager)
+        )
         result = json.loads(json.dumps(FACTS | found, allow_nan=False))
         return result, report.page(result)
 
@@ -90,11 +92,13 @@ def row(page, start):
 
 
 def test_the_ratio_is_of_the_times_to_the_first_evaluation_at_the_target(compete):
-    result, page = compete([SOON, SOON], [LATE, LATE])
-    assert row(page, "jaxdl") == "| jaxdl | 2.00 | 0.00 | 2 of 2 | 2 | 1.000 | 98.10% |  |"
-    assert row(page, "torch-eager") == "| torch-eager | 6.00 | 0.00 | 2 of 2 | 3 | 2.000 | 98.00% |  |"
+    result, page = compete([SOON] * 3, [LATE] * 3)
+    assert row(page, "jaxdl") == "| jaxdl | 2.00 | 0.00 | 3 of 3 | 2 | 1.000 | 98.10% |  |"
+    assert row(page, "torch-eager") == "| torch-eager | 6.00 | 0.00 | 3 of 3 | 3 | 2.000 | 98.00% |  |"
     (claim,) = target.claims(result)
     assert (claim.estimate.value, claim.outcome) == (3.0, ">= 2: reached")
+    (claim,) = target.claims(compete([SOON] * 2, [LATE] * 2)[0])
+    assert claim.verdict == "too noisy to say"  # two seeds have no spread to speak of
 
 
 def test_a_run_that_never_reaches_the_target_takes_for_ever(compete):
@@ -118,7 +122,7 @@ def test_every_run_is_a_line_in_the_picture(compete, tmp_path):
 def test_a_failed_arm_and_uneven_epochs_are_reported(compete):
     _, page = compete([], [LATE, LATE])
     assert "failed: out of memory" in row(page, "jaxdl")
-    result, page = compete([SOON, [[9.0, 0.99]]], [LATE, LATE])
+    result, page = compete([SOON, SOON, [[9.0, 0.99]], [[9.0, 0.99]]], [LATE] * 4)
     assert "noisy" in row(page, "jaxdl")
     (claim,) = target.claims(result)
     assert claim.verdict == "too noisy to say"

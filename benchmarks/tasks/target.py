@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks import markdown, plots, stats
 from benchmarks.choices import among
-from benchmarks.claims import Claim, Measure
+from benchmarks.claims import FEWEST, Claim, Measure
 from benchmarks.process import ArmError, Worker, prepare
 from benchmarks.turns import Entrant, as_json, take_turns
 
@@ -104,7 +104,9 @@ def claims(result: Mapping[str, Any]) -> list[Claim]:
     if not {"jaxdl", "torch-eager"} <= found.keys():
         return []
     ratio = stats.ratio(found["torch-eager"].samples, found["jaxdl"].samples)
+    # The seeds may differ, the epochs of an arm may not.
     noisy = any(Entrant(**arm).noisy for arm in result["arms"].values())
+    noisy = noisy or min(len(measure.samples) for measure in found.values()) < FEWEST
     what = f"MNIST to {result['case']} %, warm: time of torch-eager / jaxdl"
     return [Claim(what, ratio, target.goals.get(result["platform"]), noisy=noisy)]
 
