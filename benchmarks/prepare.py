@@ -16,9 +16,10 @@ import safetensors.numpy
 from benchmarks.workloads import WORKLOADS
 from benchmarks.workloads.workload import DATA, EPOCHS, ORDERS, PROBE, WEIGHTS, Workload
 from jaxdl import build, files
+from jaxdl.config import TrainConfig
 from jaxdl.data import idx, mnist, npz, sources, tfds
 from jaxdl.engine import weights
-from jaxdl.train import read_options
+from jaxdl.train import PROG, read_options
 
 CLASSES = 10
 AWAKE = 0.02  # standard deviation of the parameters of `PROBE` that training starts with at zero
@@ -77,7 +78,7 @@ def write(workload: Workload, arrays: dict[str, np.ndarray], folder: Path) -> No
         for name, array in zip(tfds.FILES, arrays.values(), strict=True):
             plain = array.squeeze(-1) if array.ndim == 4 else array.astype(np.uint8)
             (folder / name).write_bytes(gzip.compress(idx.encode(plain), 6))
-    config = read_options(workload.options(folder))
+    config = read_options(workload.options(folder), TrainConfig(), PROG)
     job = build.job(config, sources.load("npz", folder / DATA))
     np.save(folder / ORDERS, np.stack([job.loader.order(epoch) for epoch in range(EPOCHS)]))
     start = jax.device_get(job.state)

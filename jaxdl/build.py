@@ -14,22 +14,24 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
-from jaxdl.config import DataOptions, ModelOptions, OptimizerOptions, TrainConfig
+from jaxdl.config import DataOptions, ModelOptions, OptimizerOptions, TrainConfig, replace
 from jaxdl.data import sources, transforms
 from jaxdl.data.loader import Loader
 from jaxdl.engine import metrics as averages
 from jaxdl.engine import parallel, state, step, weights
 from jaxdl.engine.objective import classification
+from jaxdl.engine.run_folder import read_config
 from jaxdl.engine.state import TrainState
 from jaxdl.models import MODELS
 from jaxdl.optim import schedules
 from jaxdl.optim.optimizers import OPTIMIZERS
 from jaxdl.optim.transforms import accumulate, clip_by_norm, clip_by_value
-from jaxdl.typing import Array, Batch, Metrics, PyTree
+from jaxdl.typing import Array, Batch, LossFn, Metrics, PyTree
 
 EVAL_BATCH = 500
 CHUNK_WORK = {"cpu": 40e9, "gpu": 4e12}  # floating-point operations in a chunk: some tenths of a second
 STREAMED_BYTES = 2**27  # of batches on their way to the device
+Deploy = Callable[[tuple[PyTree, PyTree]], tuple[PyTree, PyTree]]
 DTYPES = {"float32": None, "bfloat16": jnp.dtype(jnp.bfloat16)}
 # Which options an optimizer or a model takes; another that is given is a mistake.
 TAKES = {
@@ -39,7 +41,7 @@ TAKES = {
     "rmsprop": ("alpha", "momentum", "centered", "weight_decay"),
     "adagrad": ("weight_decay",),
     "net": ("hidden", "dropout"),
-    "cnn": ("hidden", "dropout"),
+    "cnn": ("channels", "hidden", "dropout"),
     "resnet18": ("stem",),
     "resnet34": ("stem",),
     "resnet50": ("stem",),
@@ -89,7 +91,8 @@ def model(options: ModelOptions, seen: Pictures, key: Array) -> nnx.Module:
     """
     arguments = _taken(options.model, options)
     for name, value in arguments.items():
-        if isinstance(value, int) and value < 1:
+        numbers = value if isinstance(value, tuple) else (value,)
+        if any(isinstance(number, int) and number < 1 for number in numbers):
             raise ValueError(f"--{name} must be at least 1; got {value}")
     return MODELS[options.model](seen.shape, len(seen.classes), **arguments, rngs=nnx.Rngs(params=key))
 
@@ -142,6 +145,34 @@ def schedule(options: OptimizerOptions, updates_per_epoch: int, updates: int) ->
     return schedules.warmup(rate, warm) if warm else rate
 
 
+def _same(part: Any) -> Any:
+    return part
+
+
+@dataclasses.dataclass(frozen=True)
+class Technique:
+    """What a technique changes of a plain run. Each function takes the plain part and gives what is used instead.
+
+    Attributes:
+      data: the data set.
+      model: the model with its initial weights: gives it those of another run, a new head, more variables.
+      objective: the loss of training; evaluation stays plain classification.
+      tx: the optimizer: frozen parameters, parameter groups, masks.
+      inputs: what makes stored images the model's input in training, augmentation included.
+      deploy: ``(params, stats)`` of the run -> those of the plain model, which is evaluated and saved.
+    """
+
+    data: Callable[[sources.Source], sources.Source] = _same
+    model: Callable[[nnx.Module], nnx.Module] = _same
+    objective: Callable[[LossFn], LossFn] = _same
+    tx: Callable[[optax.GradientTransformation], optax.GradientTransformation] = _same
+    inputs: Callable[[step.Prepare], step.Prepare] = _same
+    deploy: Deploy = _same
+
+
+PLAIN = Technique()
+
+
 @dataclasses.dataclass(frozen=True)
 class Job:
     """A run, put together.
@@ -151,7 +182,8 @@ class Job:
       loader, tests: the batches of the two splits.
       steps: how many the run takes.
       chunk_steps: how many make one program.
-      model: gives names and layouts; its values are the initial ones.
+      model: the plain one; gives names and layouts of what `deploy` returns.
+      deploy: ``(params, stats)`` of the state -> those of ``model``.
       mesh: the devices.
       state: where the run starts.
       train_step, eval_step, predict_step, gradients: see `jaxdl.engine.step`.
@@ -163,6 +195,7 @@ class Job:
     steps: int
     chunk_steps: int
     model: nnx.Module
+    deploy: Deploy
     mesh: Mesh
     state: TrainState
     train_step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
@@ -171,8 +204,13 @@ class Job:
     gradients: Callable[[TrainState, Batch], tuple[PyTree, PyTree, Metrics]]
 
 
-def job(config: TrainConfig, source: sources.Source) -> Job:
+def job(config: TrainConfig, source: sources.Source, technique: Technique = PLAIN) -> Job:
     """Puts a run together.
+
+    Args:
+      config: its options.
+      source: its data, as changed by the technique.
+      technique: what else is changed.
 
     Raises:
       ValueError: options that do not fit each other, the data or the devices.
@@ -184,13 +222,17 @@ def job(config: TrainConfig, source: sources.Source) -> Job:
         raise ValueError(f"expected at least one step, got --epochs {run.epochs} --steps {run.steps}")
     init_key, run_key = jax.random.split(jax.random.key(run.seed))
     net = model(config.model, seen, init_key)
-    train_view = nnx.view(net, deterministic=False, use_running_average=False, raise_if_not_found=False)
-    tx = optimizer(config.optim, loader.steps_per_epoch, steps)
+    train_view = nnx.view(
+        technique.model(net), deterministic=False, use_running_average=False, raise_if_not_found=False
+    )
+    tx = technique.tx(optimizer(config.optim, loader.steps_per_epoch, steps))
     graph, start = state.create(train_view, tx, run_key)
     mesh = parallel.make_mesh(parallel.first_devices(run.devices))
-    loss_fn = classification(label_smoothing=config.optim.label_smoothing, l1=config.optim.l1, l2=config.optim.l2)
-    dtype, inputs = DTYPES[run.precision], seen.inputs(config.data.augment)
-    eval_step, predict_step = inference(net, seen, dtype)
+    loss_fn = technique.objective(
+        classification(label_smoothing=config.optim.label_smoothing, l1=config.optim.l1, l2=config.optim.l2)
+    )
+    dtype, inputs = DTYPES[run.precision], technique.inputs(seen.inputs(config.data.augment))
+    eval_step, predict_step = inference(net, seen, dtype, technique.deploy)
     return Job(
         seen=seen,
         loader=loader,
@@ -198,6 +240,7 @@ def job(config: TrainConfig, source: sources.Source) -> Job:
         steps=steps,
         chunk_steps=run.chunk_steps or _chunk_steps(eval_step, start, loader, mesh),
         model=net,
+        deploy=technique.deploy,
         mesh=mesh,
         state=parallel.replicate(mesh, start),
         train_step=step.train_step(graph, loss_fn, tx, inputs, dtype),
@@ -220,12 +263,28 @@ def train_loader(config: TrainConfig, source: sources.Source) -> Loader:
     )
 
 
-def inference(net: nnx.Module, seen: Pictures, dtype: jnp.dtype | None) -> tuple[Any, Any]:
-    """The pure steps of a model in evaluation mode: ``eval_step`` and ``predict_step``."""
+def inference(
+    net: nnx.Module, seen: Pictures, dtype: jnp.dtype | None, deploy: Deploy = _same
+) -> tuple[Callable[[TrainState, Batch], Metrics], Callable[[TrainState, Batch], Array]]:
+    """The pure steps of a model in evaluation mode: ``eval_step`` and ``predict_step``.
+
+    They take the state of a run, whose parameters ``deploy`` makes those of ``net``.
+    """
     view = nnx.view(net, deterministic=True, use_running_average=True, raise_if_not_found=False)
     inputs = functools.partial(seen.inputs(), jax.random.key(0))  # without augmentation the key goes unused
     graph = nnx.graphdef(view)
-    return step.eval_step(graph, classification(), inputs, dtype), step.predict_step(graph, inputs, dtype)
+
+    def deployed(run: Callable[[TrainState, Batch], Any]) -> Callable[[TrainState, Batch], Any]:
+        def on_state(state: TrainState, batch: Batch) -> Any:
+            params, stats = deploy((state.params, state.stats))
+            return run(dataclasses.replace(state, params=params, stats=stats), batch)
+
+        return on_state
+
+    return (
+        deployed(step.eval_step(graph, classification(), inputs, dtype)),
+        deployed(step.predict_step(graph, inputs, dtype)),
+    )
 
 
 def _chunk_steps(eval_step: Any, start: TrainState, loader: Loader, mesh: Mesh) -> int:
@@ -247,10 +306,18 @@ def _chunk_steps(eval_step: Any, start: TrainState, loader: Loader, mesh: Mesh) 
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """A run that has ended, ready to use."""
+    """A run that has ended, ready to use.
+
+    Attributes:
+      config, seen: what it was trained with and on.
+      model: the module in evaluation mode, with its weights; takes images as ``seen.inputs()`` makes them.
+      state: its ``params`` and ``stats`` are those of the model.
+      eval_step, predict_step: see `jaxdl.engine.step`.
+    """
 
     config: TrainConfig
     seen: Pictures
+    model: nnx.Module
     state: TrainState
     eval_step: Callable[[TrainState, Batch], Metrics]
     predict_step: Callable[[TrainState, Batch], Array]
@@ -292,8 +359,21 @@ def trained(config: TrainConfig, images: Mapping[str, Any], path: Path) -> Train
     net = model(config.model, seen, key)
     _, start = state.create(net, optax.identity(), key)
     params, stats = weights.load(path, net, start.params, start.stats)
+    nnx.update(net, params, stats)
+    view = nnx.view(net, deterministic=True, use_running_average=True, raise_if_not_found=False)
     eval_step, predict_step = inference(net, seen, DTYPES[config.run.precision])
-    return Trained(config, seen, dataclasses.replace(start, params=params, stats=stats), eval_step, predict_step)
+    start = dataclasses.replace(start, params=params, stats=stats)
+    return Trained(config, seen, view, start, eval_step, predict_step)
+
+
+def load(run: Path) -> Trained:
+    """The model in a run's folder.
+
+    Raises:
+      FileNotFoundError, ValueError: the folder holds no run, an unfinished or a damaged one.
+    """
+    config = read_config(run)
+    return trained(replace(TrainConfig(), config["options"]), config["images"], run / "weights.safetensors")
 
 
 def test_loader(source: sources.Source) -> Loader:

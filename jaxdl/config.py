@@ -55,6 +55,8 @@ class ModelOptions:
     """Rate of dropout (net, cnn, vit)."""
     hidden: int | None = None
     """Width of the hidden linear layer (net, cnn) or of the tokens (vit). Without it: 128; vit 192."""
+    channels: tuple[int, int] | None = None
+    """Channels of the two convolutions (cnn). Without it: 32 64."""
     stem: Literal["imagenet", "cifar"] | None = None
     """How it begins (resnet18, resnet34, resnet50). imagenet, as without it: 7x7 with stride 2 and max-pooling, as
     torchvision. cifar: 3x3, more accurate on images of about 32x32 for 15 times the work."""

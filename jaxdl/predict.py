@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from jaxdl.config import TrainConfig, fail, parse, replace
-from jaxdl.engine.run_folder import read_config
+from jaxdl.config import fail, parse
 
 if TYPE_CHECKING:  # they import jax, which --help does not need
     from jaxdl.build import Trained
@@ -51,7 +50,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if options.run is None or not (options.images or options.evaluate):
             raise ValueError("expected a run's folder and images, or --evaluate; see --help")
-        trained = load(options.run)
+        from jaxdl import build
+        from jaxdl.engine.cache import enable_compilation_cache
+
+        enable_compilation_cache()
+        trained = build.load(options.run)
         if options.images:
             classify(trained, options)
         if options.evaluate:
@@ -59,20 +62,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, TypeError, OSError) as error:
         return fail(PROG, str(error))
     return 0
-
-
-def load(run: Path) -> "Trained":
-    """The model of a run with its weights.
-
-    Raises:
-      FileNotFoundError, ValueError: the folder holds no run, an unfinished or a damaged one.
-    """
-    from jaxdl import build
-    from jaxdl.engine.cache import enable_compilation_cache
-
-    config = read_config(run)
-    enable_compilation_cache()
-    return build.trained(replace(TrainConfig(), config["options"]), config["images"], run / "weights.safetensors")
 
 
 def classify(trained: "Trained", options: PredictOptions) -> None:

@@ -155,7 +155,8 @@ class Session:
     ) -> dict[str, Any]:
         """Writes the weights, the plots and the summary, and returns the summary."""
         job, folder = self.job, self.folder
-        weights.save(folder.weights, job.model, jax.device_get(state.params), jax.device_get(state.stats))
+        params, stats = job.deploy(jax.device_get((state.params, state.stats)))
+        weights.save(folder.weights, job.model, params, stats)
         predicted = parallel.evaluator(job.predict_step, job.tests, job.mesh)(state)
         confusion = confusion_counts(self.source.test["label"], predicted, len(self.source.classes))
         plots.training_curves(read_records(folder.metrics), folder.curves)
@@ -167,7 +168,7 @@ class Session:
             "best_accuracy": evaluate.best["accuracy"],
             "best_step": evaluate.best["step"],
             "steps": job.steps,
-            "parameters": tree.size(state.params),
+            "parameters": tree.size(params),
             "seconds": seconds,  # of the steps that this process took, evaluation and compilation included
             "steps_per_second": steps / seconds,
             "device": job.mesh.devices.flat[0].device_kind,

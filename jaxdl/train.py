@@ -8,9 +8,9 @@ import contextlib
 import dataclasses
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import jaxdl
 from jaxdl import files
@@ -18,9 +18,13 @@ from jaxdl.config import TrainConfig, fail, nearest, parse, replace, to_dict
 from jaxdl.engine.run_folder import RunFolder, new_path, read_config
 from jaxdl.recipes import RECIPES
 
+Config = TypeVar("Config", bound=TrainConfig)
+
 if TYPE_CHECKING:  # they import jax, which --help and a mistyped option do not need
-    from jaxdl.build import Job
+    from jaxdl.build import Job, Technique
     from jaxdl.data.sources import Source
+
+    Make = Callable[[Config, Source], Technique]
 
 PROG = "python -m jaxdl.train"
 
@@ -32,40 +36,60 @@ ENDING_SCHEDULES = ("cosine", "one_cycle")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line and returns the exit status."""
+    return command(argv, TrainConfig(), PROG, plain)
+
+
+def command(argv: Sequence[str] | None, default: Config, prog: str, technique: "Make[Config]") -> int:
+    """Runs the command line of a technique that trains, and returns the exit status.
+
+    Args:
+      argv: its words; None: those of the process.
+      default: its options, those of `TrainConfig` and its own.
+      prog: how a user calls it.
+      technique: ``(options, data) -> Technique``.
+    """
     try:
-        return train(read_options(sys.argv[1:] if argv is None else argv))
+        return train(read_options(sys.argv[1:] if argv is None else argv, default, prog), technique)
     except (ValueError, TypeError, OSError) as error:
-        return fail(PROG, str(error))
+        return fail(prog, str(error))
     except KeyboardInterrupt:
         print("stopped before the first step: there is nothing to save", file=sys.stderr)
         return 128 + signal.SIGINT
 
 
-def read_options(argv: Sequence[str]) -> TrainConfig:
+def plain(*_: object) -> "Technique":
+    """No technique: training as the options say."""
+    from jaxdl.build import PLAIN
+
+    return PLAIN
+
+
+def read_options(argv: Sequence[str], default: Config, prog: str) -> Config:
     """The options of a command line, over those of its recipe and of the run that it resumes.
 
     Raises:
       ValueError: an unknown recipe, or a resumed run that was started with other options (all that differ).
     """
-    config = parse(TrainConfig(), argv, PROG)
+    config = parse(default, argv, prog)
     recipe = config.run.recipe
     if recipe is not None:
         if recipe not in RECIPES:
             raise ValueError(
                 f"--recipe must be one of {', '.join(RECIPES)}; got {recipe}{nearest(recipe, RECIPES)}"
             )
-        config = parse(replace(TrainConfig(), RECIPES[recipe]), argv, PROG)
+        config = parse(replace(default, RECIPES[recipe]), argv, prog)
     if not config.run.resume:
         return config
     if config.run.out is None:
         raise ValueError("--resume needs the folder of the run: --out RUN")
     if not (config.run.out / "config.json").exists():
         return config
-    recorded = replace(TrainConfig(), read_config(config.run.out)["options"])
-    return same_run(recorded, parse(recorded, argv, PROG))
+    before = read_config(config.run.out)
+    recorded = replace(default, before["options"] | before.get("technique", {}))
+    return same_run(recorded, parse(recorded, argv, prog))
 
 
-def same_run(recorded: TrainConfig, config: TrainConfig) -> TrainConfig:
+def same_run(recorded: Config, config: Config) -> Config:
     """``config``, if a run that was started with ``recorded`` can go on with it.
 
     Raises:
@@ -83,8 +107,8 @@ def same_run(recorded: TrainConfig, config: TrainConfig) -> TrainConfig:
     return config
 
 
-def train(config: TrainConfig) -> int:
-    """Trains as ``config`` says; see the exit status above."""
+def train(config: Config, technique: "Make[Config]" = plain) -> int:
+    """Trains as ``config`` and the technique say; see the exit status above."""
     from jaxdl import build, session
     from jaxdl.data import sources
     from jaxdl.engine.cache import enable_compilation_cache
@@ -95,7 +119,9 @@ def train(config: TrainConfig) -> int:
     else:
         source, notice = sources.load(config.data.dataset, config.data.data_dir), None
     config = replace(config, {"dataset": source.name})
-    job = build.job(config, source)
+    changes = technique(config, source)
+    source = changes.data(source)
+    job = build.job(config, source, changes)
     config = replace(config, {"chunk_steps": job.chunk_steps})
     out = config.run.out or new_path(Path("runs"), f"{source.name}-{config.model.model}")
     with contextlib.closing(RunFolder(out, resume=config.run.resume)) as folder:
@@ -120,7 +146,8 @@ def write_config(folder: RunFolder, config: TrainConfig, source: "Source", job: 
             raise ValueError(
                 f"the run in {folder.path} was started on other data: {before['origin']}; got {source.origin}"
             )
-    options = to_dict(config) | {"out": None, "resume": False}
+    recorded = to_dict(config) | {"out": None, "resume": False}
+    options = {name: recorded.pop(name) for name in to_dict(TrainConfig())}
     versions = {
         "jaxdl": jaxdl.__version__,
         "jax": jax.__version__,
@@ -128,7 +155,8 @@ def write_config(folder: RunFolder, config: TrainConfig, source: "Source", job: 
         "optax": optax.__version__,
     }
     seen = dataclasses.asdict(job.seen)
-    files.write_json(folder.config, {"options": options, "images": seen, "data": data, "versions": versions})
+    known = {"options": options, "technique": recorded, "images": seen, "data": data, "versions": versions}
+    files.write_json(folder.config, known)
 
 
 if __name__ == "__main__":

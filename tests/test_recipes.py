@@ -12,7 +12,7 @@ def test_a_recipe_is_a_set_of_options(name):
 
 
 def test_options_beside_a_recipe_win():
-    config = train.read_options(["--recipe", "cnn", "--epochs", "1"])
+    config = train.read_options(["--recipe", "cnn", "--epochs", "1"], TrainConfig(), train.PROG)
     assert config.model.model == "cnn"
     assert config.run.epochs == 1
     assert config.run.recipe == "cnn"

@@ -17,11 +17,12 @@ from benchmarks.members import ROWS, TAIL, starts
 from benchmarks.process import serve, threads
 from benchmarks.workloads import WORKLOADS
 from jaxdl import build
+from jaxdl.config import TrainConfig
 from jaxdl.data import sources
 from jaxdl.engine import parallel, weights
 from jaxdl.engine.cache import enable_compilation_cache
 from jaxdl.engine.state import TrainState
-from jaxdl.train import read_options
+from jaxdl.train import PROG, read_options
 from jaxdl.typing import Array, Metrics, PyTree
 
 Losses = tuple[np.ndarray, np.ndarray]  # sums and counts of every step, (members, steps)
@@ -37,7 +38,7 @@ class Members:
 
     def __init__(self, way: str, folder: Path) -> None:
         enable_compilation_cache()
-        config = read_options(WORKLOADS["net"].options(folder))
+        config = read_options(WORKLOADS["net"].options(folder), TrainConfig(), PROG)
         job = build.job(config, sources.load("npz", config.data.data_dir))
         rows = np.load(folder / ROWS)
         self.steps = rows.shape[0] * rows.shape[1]

@@ -14,12 +14,13 @@ from benchmarks.arms.contender import Contender
 from benchmarks.workloads import WORKLOADS
 from benchmarks.workloads.workload import EPOCHS, PROBE, WEIGHTS, records
 from jaxdl import build
+from jaxdl.config import TrainConfig
 from jaxdl.data import sources
 from jaxdl.engine import metrics as averages
 from jaxdl.engine import parallel, weights
 from jaxdl.engine.cache import enable_compilation_cache
 from jaxdl.engine.state import TrainState
-from jaxdl.train import read_options
+from jaxdl.train import PROG, read_options
 from jaxdl.typing import Array, Batch, PyTree
 
 Run = Callable[[Any, PyTree, PyTree], tuple[Any, PyTree]]  # (carry, resident arrays, items) -> (carry, outputs)
@@ -34,7 +35,7 @@ class Jax(Contender):
 
     def __init__(self, workload: str, folder: Path) -> None:
         enable_compilation_cache()
-        config = read_options(WORKLOADS[workload].options(folder))
+        config = read_options(WORKLOADS[workload].options(folder), TrainConfig(), PROG)
         self.folder, self.job = folder, build.job(config, sources.load("npz", config.data.data_dir))
         loader, mesh = self.job.loader, self.job.mesh
         self.arrays, self.tests = (

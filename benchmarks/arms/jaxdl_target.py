@@ -9,7 +9,7 @@ import jax
 from benchmarks.process import serve
 from benchmarks.workloads.workload import DATA
 from jaxdl import build
-from jaxdl.config import replace
+from jaxdl.config import TrainConfig, replace
 from jaxdl.data import sources
 from jaxdl.engine import parallel
 from jaxdl.engine.cache import enable_compilation_cache
@@ -17,7 +17,7 @@ from jaxdl.engine.hooks import Evaluate, Log
 from jaxdl.engine.log import Record
 from jaxdl.engine.loop import fit
 from jaxdl.engine.state import TrainState
-from jaxdl.train import read_options
+from jaxdl.train import PROG, read_options
 
 Curve = list[tuple[float, float]]  # seconds since the start, accuracy
 
@@ -50,7 +50,9 @@ class Recipe:
 
     def __init__(self, recipe: str, folder: Path) -> None:
         enable_compilation_cache()
-        self.config = read_options([f"--recipe={recipe}", "--dataset=npz", f"--data-dir={folder / DATA}"])
+        self.config = read_options(
+            [f"--recipe={recipe}", "--dataset=npz", f"--data-dir={folder / DATA}"], TrainConfig(), PROG
+        )
         self.source = sources.load("npz", self.config.data.data_dir)
         job = self.job(0)
         self.train = parallel.train_chunk(job.train_step, job.loader.take, job.mesh)

@@ -17,6 +17,7 @@ class CNN(nnx.Module):
     Args:
       image_shape: (H, W, C), at least 4x4.
       classes: the number of classes.
+      channels: of the two convolutions.
       hidden: width of the hidden linear layer.
       dropout: rate in front of each linear layer.
 
@@ -29,18 +30,20 @@ class CNN(nnx.Module):
         image_shape: tuple[int, int, int] = (28, 28, 1),
         classes: int = 10,
         *,
+        channels: tuple[int, int] = (32, 64),
         hidden: int = 128,
         dropout: float = 0.0,
         rngs: nnx.Rngs,
     ) -> None:
-        height, width, channels = image_shape
+        (height, width, colours), (first, second) = image_shape, channels
         if min(height, width) < 4:
             raise ValueError(f"the CNN takes images of at least 4x4 pixels, got {height}x{width}")
         height, width = height // 4, width // 4  # behind two poolings
-        self.conv1 = Conv2d(channels, 32, 3, padding=1, rngs=rngs)
-        self.conv2 = Conv2d(32, 64, 3, padding=1, rngs=rngs)
+        self.conv1 = Conv2d(colours, first, 3, padding=1, rngs=rngs)
+        self.conv2 = Conv2d(first, second, 3, padding=1, rngs=rngs)
         self.dropout = Dropout(dropout)
-        self.fc1 = Linear(height * width * 64, hidden, layout=flattened(height, width, 64, hidden), rngs=rngs)
+        layout = flattened(height, width, second, hidden)
+        self.fc1 = Linear(height * width * second, hidden, layout=layout, rngs=rngs)
         self.fc2 = Linear(hidden, classes, rngs=rngs)
 
     def __call__(self, x: Array, rngs: nnx.Rngs | None = None) -> Array:

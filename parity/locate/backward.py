@@ -14,6 +14,7 @@ from parity.torch_side import Returned
 from parity.verdict import ONE_STEP, STRUCTURAL_ZERO
 
 Arrays = tuple[np.ndarray, ...]
+WITHIN = "the gradient that reaches its output is right, the one it passes to its input is not"
 
 
 def loss(subject: Subject, noted: Mapping[str, Any], theirs: Returned, seed: int) -> Iterator[Fault]:
@@ -109,6 +110,8 @@ def _excused(fault: Fault, names: set[str], right: set[str]) -> bool:
     What torch leaves out at the weight (the padding of an Embedding) a port may stop behind the layer.
     """
     own = {name for name in names if name.rpartition(".")[0] == fault.place}
+    if fault.detail == WITHIN and own:
+        return False  # it moves the parameters in front of the layer, and the inputs
     return own <= right if own else names <= right
 
 
@@ -145,10 +148,9 @@ def _of_call(
     """What is wrong behind a call, and in it."""
     theirs, ours = found.torch, found.flax
     behind = f"the gradient is wrong by the time it reaches the output of {theirs.path}"
-    within = "the gradient that reaches its output is right, the one it passes to its input is not"
     for mine, wanted, arrives, detail in (
         (arrived, theirs.gradients, True, behind),
-        (passed, theirs.input_gradients, False, within),
+        (passed, theirs.input_gradients, False, WITHIN),
     ):
         at, kept = _compared(mine, wanted, zero)
         worst = error(at, kept, images)
