@@ -62,6 +62,11 @@ class FlaxLeaf:
         return ".".join(self.path)
 
 
+# Where a layout's split says (H, W, C): a weight (H * W * C, out), as Flax's Linear has it, or (out, H * W * C), as
+# jaxdl's.
+IMAGES = {(3, 2, 0, 1): slice(3), (0, 3, 1, 2): slice(1, 4)}
+
+
 @dataclasses.dataclass(frozen=True)
 class Way:
     """How one torch array becomes one Flax array: axes permuted, space mirrored, reshaped; or a jaxdl layout.
@@ -75,6 +80,14 @@ class Way:
     perm: tuple[int, ...] = ()
     mirrored: tuple[int, ...] = ()
     layout: Layout | None = None
+
+    @property
+    def image(self) -> tuple[int, int, int] | None:
+        """(H, W, C) of the image that is flattened in front, in another order than torch's; None without one."""
+        if self.layout and self.layout.split and self.layout.perm in IMAGES:
+            height, width, channels = self.layout.split[IMAGES[self.layout.perm]]
+            return height, width, channels
+        return None
 
     def to_flax(self, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """torch's array with the axes of a Flax variable of this shape."""
@@ -259,8 +272,7 @@ class Bridge:
     @property
     def flattened(self) -> list[tuple[int, int, int]]:
         """(H, W, C) of every image that the port flattens in another order than torch."""
-        layouts = [link.way.layout for link in self.links if link.way.layout]
-        return [layout.split[:3] for layout in layouts if layout.perm == (3, 2, 0, 1) and layout.joined == (1, 3)]  # pyright: ignore
+        return [link.way.image for link in self.links if link.way.image]
 
     def lines(self) -> list[str]:
         """The table for people: what, where, how."""

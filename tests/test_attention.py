@@ -29,8 +29,8 @@ def twins() -> tuple[MultiheadAttention, torch.nn.MultiheadAttention]:
     theirs = torch.nn.MultiheadAttention(WIDTH, HEADS, batch_first=True).double()
     weights = {name: normal(*value.shape, seed=i) for i, (name, value) in enumerate(theirs.state_dict().items())}
     theirs.load_state_dict({name: torch.tensor(value) for name, value in weights.items()})
-    out = {"weight": weights["out_proj.weight"].T, "bias": weights["out_proj.bias"]}
-    packed = {"in_proj_weight": weights["in_proj_weight"].T, "in_proj_bias": weights["in_proj_bias"]}
+    out = {"weight": weights["out_proj.weight"], "bias": weights["out_proj.bias"]}
+    packed = {"in_proj_weight": weights["in_proj_weight"], "in_proj_bias": weights["in_proj_bias"]}
     nnx.update(ours, {**packed, "out_proj": out})
     return ours, theirs
 
@@ -101,7 +101,7 @@ def test_the_gradients_of_the_weights_are_torchs():
         np.abs(value).max() for value in expected.values()
     )  # that of the key's bias is zero but for noise
     for name, value in found.items():
-        np.testing.assert_allclose(value.T, expected[name], rtol=1e-11, atol=1e-13 * largest, err_msg=name)
+        np.testing.assert_allclose(value, expected[name], rtol=1e-11, atol=1e-13 * largest, err_msg=name)
 
 
 @pytest.mark.usefixtures("x64")
@@ -125,7 +125,7 @@ def test_true_blocks_in_the_module_and_keeps_in_the_function():
     )
     assert kept.tolist() == [[[1.0], [10.0]]]
     module = MultiheadAttention(1, 1, rngs=nnx.Rngs(0))
-    nnx.update(module, {"in_proj_weight": jnp.array([[0.0, 0.0, 1.0]])})
+    nnx.update(module, {"in_proj_weight": jnp.array([[0.0], [0.0], [1.0]])})
     nnx.update(module, {"out_proj": {"weight": jnp.ones((1, 1))}})
     blocked = module(values, attn_mask=jnp.array([[False, True], [True, False]]))
     assert blocked.tolist() == [[[1.0], [10.0]]]

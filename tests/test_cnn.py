@@ -52,7 +52,7 @@ def test_by_default_it_takes_28x28_to_ten_classes():
         "conv2.bias": (64,),
         "fc1.weight": (7 * 7 * 64, 128),
         "fc1.bias": (128,),
-        "fc2.weight": (128, 10),
+        "fc2.weight": (10, 128),
         "fc2.bias": (10,),
     }
     assert jax.eval_shape(lambda: CNN(rngs=nnx.Rngs(0))(jnp.zeros((2, 28, 28, 1)))).shape == (2, 10)

@@ -19,9 +19,9 @@ def layouts(draw) -> tuple[Layout, tuple[int, ...]]:
     return draw(
         st.sampled_from(
             [
-                (LINEAR, (channels, out)),
+                (LINEAR, (out, channels)),
                 (CONV2D, (height, width, channels, out)),
-                (flattened(height, width, channels, out), (height * width * channels, out)),
+                (flattened(height, width, channels, out), (out, height * width * channels)),
             ]
         )
     )
@@ -40,8 +40,8 @@ def test_there_and_back_is_the_same_array(case):
     assert back.flags.c_contiguous
 
 
-def test_a_linear_weight_is_transposed():
-    assert LINEAR.to_torch(np.array([[1, 2, 3], [4, 5, 6]])).tolist() == [[1, 4], [2, 5], [3, 6]]
+def test_a_linear_weight_is_torchs():
+    assert LINEAR.to_torch(np.array([[1, 2, 3], [4, 5, 6]])).tolist() == [[1, 2, 3], [4, 5, 6]]
 
 
 def test_a_convolution_keeps_height_and_width_last():
@@ -53,23 +53,23 @@ def test_a_convolution_keeps_height_and_width_last():
 
 def test_a_flattened_image_counts_channels_first_in_torch():
     # Two pixels of three channels: ours count pixel by pixel, torch's channel by channel.
-    ours = np.array([[0], [1], [2], [10], [11], [12]])
+    ours = np.array([[0, 1, 2, 10, 11, 12]])
     assert flattened(1, 2, 3, 1).to_torch(ours).tolist() == [[0, 10, 1, 11, 2, 12]]
 
 
 def test_one_channel_flattened_is_a_plain_linear():
-    ours = np.arange(3 * 4 * 5).reshape(12, 5)
+    ours = np.arange(3 * 4 * 5).reshape(5, 12)
     np.testing.assert_array_equal(flattened(3, 4, 1, 5).to_torch(ours), LINEAR.to_torch(ours))
 
 
 @pytest.mark.parametrize(
     ("layout", "shape", "expected", "given"),
     [
-        (LINEAR, (2, 3), (3, 2), (2, 3)),
-        (LINEAR, (2, 3), (3, 2), (6,)),
+        (LINEAR, (3, 2), (3, 2), (2, 3)),
+        (LINEAR, (3, 2), (3, 2), (6,)),
         (CONV2D, (3, 3, 1, 8), (8, 1, 3, 3), (3, 3, 1, 8)),
-        (flattened(2, 2, 3, 5), (12, 5), (5, 12), (12, 5)),
-        (flattened(2, 2, 3, 5), (12, 5), (5, 12), (5, 3, 2, 2)),
+        (flattened(2, 2, 3, 5), (5, 12), (5, 12), (12, 5)),
+        (flattened(2, 2, 3, 5), (5, 12), (5, 12), (5, 3, 2, 2)),
     ],
 )
 def test_another_shape_than_torchs_is_refused(layout, shape, expected, given):

@@ -20,7 +20,7 @@ def twins(features: int, out: int) -> tuple[Linear, torch.nn.Linear]:
     theirs = torch.nn.Linear(features, out).double()
     weight, bias = (value.numpy() for value in theirs.state_dict().values())
     ours = Linear(features, out, rngs=nnx.Rngs(0))
-    nnx.update(ours, {"weight": LINEAR.from_torch(weight, (features, out)), "bias": bias})
+    nnx.update(ours, {"weight": LINEAR.from_torch(weight, (out, features)), "bias": bias})
     return ours, theirs
 
 
@@ -38,7 +38,7 @@ def test_value_and_gradients_are_torchs(shape):
     pairs = [
         (value, expected.detach()),
         (grad_x, leaf.grad),
-        (grads["weight"].T, theirs.weight.grad),
+        (grads["weight"], theirs.weight.grad),
         (grads["bias"], theirs.bias.grad),
     ]
     for our, their in pairs:

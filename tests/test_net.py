@@ -36,9 +36,9 @@ def test_by_default_it_is_784_128_10():
     net = Net(rngs=nnx.Rngs(0))
     shapes = {name: value.shape for name, value in tree.flatten(nnx.to_pure_dict(nnx.state(net))).items()}
     assert shapes == {
-        "fc1.weight": (784, 128),
+        "fc1.weight": (128, 784),
         "fc1.bias": (128,),
-        "fc2.weight": (128, 10),
+        "fc2.weight": (10, 128),
         "fc2.bias": (10,),
     }
     assert net(jnp.zeros((2, 28, 28, 1))).shape == (2, 10)

@@ -24,7 +24,7 @@ def test_loss_with_penalties_is_torchs():
     batch = {"image": jnp.asarray(images), "label": jnp.asarray(labels)}
     loss, metrics = classification(label_smoothing=0.1, l1=0.01, l2=0.2)(model, batch, None)
     layer = torch.nn.Linear(4, 3).double()
-    layer.weight.data = torch.tensor(np.asarray(model.fc.weight[...]).T)
+    layer.weight.data = torch.tensor(np.asarray(model.fc.weight[...]))
     layer.bias.data = torch.tensor(np.asarray(model.fc.bias[...]))
     plain = torch.nn.functional.cross_entropy(
         layer(torch.tensor(images).reshape(5, -1)), torch.tensor(labels).long(), label_smoothing=0.1

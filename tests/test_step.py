@@ -29,7 +29,7 @@ def start(tx, **options):
 def twin(params):
     """The document's network in torch with the same weights."""
     net = torch.nn.Sequential(torch.nn.Linear(16, 5), torch.nn.ReLU(), torch.nn.Linear(5, 3)).double()
-    weights = [params["fc1"]["weight"].T, params["fc1"]["bias"], params["fc2"]["weight"].T, params["fc2"]["bias"]]
+    weights = [params["fc1"]["weight"], params["fc1"]["bias"], params["fc2"]["weight"], params["fc2"]["bias"]]
     for parameter, value in zip(net.parameters(), weights, strict=True):
         parameter.data = torch.tensor(np.asarray(value))
     return net
@@ -64,7 +64,7 @@ def test_steps_are_those_of_torchs_training_loop(ours, theirs):
 
 def twin_order(params):
     layers = [params["fc1"], params["fc2"]]
-    return [leaf for layer in layers for leaf in (layer["weight"].T, layer["bias"])]
+    return [leaf for layer in layers for leaf in (layer["weight"], layer["bias"])]
 
 
 def test_accuracy_and_rate_are_metrics():

@@ -21,7 +21,7 @@ from jaxdl.typing import Array
 class MultiheadAttention(nnx.Module):
     """Every place of a sequence collects from the others, in several heads; the batch comes first.
 
-    ``in_proj_weight`` (E, 3E) makes queries, keys and values, ``out_proj`` joins the heads.
+    ``in_proj_weight`` (3E, E) makes queries, keys and values, ``out_proj`` joins the heads.
 
     Args:
       embed_dim: E, the size of the last axis of input and output.
@@ -39,7 +39,7 @@ class MultiheadAttention(nnx.Module):
         if num_heads < 1 or embed_dim % num_heads:
             raise ValueError(f"expected a number of heads that divides the width {embed_dim}, got {num_heads}")
         # Drawn as one matrix, as torch does: the bound is that of 3E outputs.
-        packed = xavier_uniform(rngs.params(), (embed_dim, 3 * embed_dim))
+        packed = xavier_uniform(rngs.params(), (3 * embed_dim, embed_dim))
         self.in_proj_weight = nnx.Param(packed, layout=LINEAR)
         self.in_proj_bias = nnx.Param(jnp.zeros((3 * embed_dim,)))
         self.out_proj = Linear(embed_dim, embed_dim, bias_init=jax.nn.initializers.zeros, rngs=rngs)
@@ -81,8 +81,8 @@ class MultiheadAttention(nnx.Module):
         return self.out_proj(y.swapaxes(1, 2).reshape(query.shape))
 
     def _check(self, query: Array, key: Array, value: Array) -> None:
-        width = self.in_proj_weight.shape[0]
-        fits = query.ndim == key.ndim == 3 and key.shape == value.shape and len(query) == len(key)
+        width = self.in_proj_weight.shape[1]
+        fits = query.ndim == key.ndim == 3 and key.shape == value.shape and query.shape[0] == key.shape[0]
         if not fits or query.shape[2] != width or key.shape[2] != width:
             raise ValueError(
                 f"expected a query (B, L, {width}), a key and a value (B, S, {width}), "
@@ -93,9 +93,9 @@ class MultiheadAttention(nnx.Module):
         """Queries, keys and values (B, places, E); of one sequence by one matrix product."""
         weight, bias = self.in_proj_weight[...], self.in_proj_bias[...].reshape(1, 1, -1)
         if query is key is value:
-            return jnp.split(query @ weight + bias, 3, axis=-1)
-        weights, biases = jnp.split(weight, 3, axis=-1), jnp.split(bias, 3, axis=-1)
-        return [x @ w + b for x, w, b in zip((query, key, value), weights, biases, strict=True)]
+            return jnp.split(query @ weight.T + bias, 3, axis=-1)
+        weights, biases = jnp.split(weight, 3), jnp.split(bias, 3, axis=-1)
+        return [x @ w.T + b for x, w, b in zip((query, key, value), weights, biases, strict=True)]
 
     def _split(self, x: Array) -> Array:
         """(B, places, E) -> (B, heads, places, E / heads)."""

@@ -51,10 +51,10 @@ class Layout:
         return tuple(sizes)
 
 
-LINEAR = Layout((1, 0))  # (in, out) -> (out, in)
+LINEAR = Layout((0, 1))  # (out, in), as torch
 CONV2D = Layout((3, 2, 0, 1))  # (height, width, in, out) -> (out, in, height, width)
 
 
 def flattened(height: int, width: int, channels: int, features: int) -> Layout:
-    """A Linear behind a flattened image: (height*width*channels, out) -> (out, channels*height*width)."""
-    return Layout((3, 2, 0, 1), split=(height, width, channels, features), joined=(1, 3))
+    """A Linear behind a flattened image: (out, height*width*channels) -> (out, channels*height*width)."""
+    return Layout((0, 3, 1, 2), split=(features, height, width, channels), joined=(1, 3))

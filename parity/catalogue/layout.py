@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from flax import nnx
 
 from jaxdl.nn.conv import conv2d
-from jaxdl.nn.layout import CONV2D, LINEAR, flattened
+from jaxdl.nn.layout import CONV2D, flattened
 from parity.catalogue.entry import Facts, Status, entry
 from parity.catalogue.facts import agrees, differs, states
 from parity.catalogue.sides import BLANK, channels_last, loaded, normal, together
@@ -23,7 +23,7 @@ from parity.catalogue.sides import BLANK, channels_last, loaded, normal, togethe
     instead="""
     kernel = weight.T                      # Linear
     kernel = weight.transpose(2, 3, 1, 0)  # Conv, grouped as well
-    # or jaxdl.nn.layout.LINEAR, CONV2D; parity tries a square weight both ways, by what the layer computes
+    # or jaxdl.nn.linear.Linear, which is (out, in), and jaxdl.nn.layout.CONV2D; parity tries a square weight both ways, by what the layer computes
     """,
 )
 def axes_of_weights() -> Facts:
@@ -31,7 +31,7 @@ def axes_of_weights() -> Facts:
     theirs = F.linear(torch.tensor(x), torch.tensor(weight))
     port = nnx.Linear(4, 4, use_bias=False, **BLANK, rngs=nnx.Rngs(0))
     yield states("a square weight has the shape of the kernel", weight.shape == port.kernel.shape)
-    kernels = weight, LINEAR.from_torch(weight, (4, 4))
+    kernels = weight, weight.T
     made = together(lambda x: [_linear(x, kernel) for kernel in kernels], x)
     yield differs("Linear 4 to 4", theirs, *made, least=0.1)
     images, weight = normal(2, 3, 5, 5), normal(3, 3, 3, 3, seed=1)
@@ -64,7 +64,7 @@ def flatten_order() -> Facts:
     images, weight = normal(2, 3, 4, 5), normal(7, 60, seed=1)
     theirs = F.linear(torch.tensor(images).flatten(1), torch.tensor(weight))
     by_hand = weight.reshape(7, 3, 4, 5).transpose(2, 3, 1, 0).reshape(60, 7)
-    kernels = weight.T, flattened(4, 5, 3, 7).from_torch(weight, (60, 7)), by_hand
+    kernels = weight.T, flattened(4, 5, 3, 7).from_torch(weight, (7, 60)).T, by_hand
     made = together(lambda x: [x.reshape(2, -1) @ kernel for kernel in kernels], channels_last(images))
     yield differs("Linear behind an image 3x4x5", theirs, *made[:2], least=0.1)
     yield agrees("the reshape by hand", theirs, made[2])

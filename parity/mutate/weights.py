@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from parity.bridge import Link, Way
+from parity.bridge import Link
+from parity.links import SAME, TRANSPOSED
 from parity.mutate.faults import Fault, Planted, Right, registry
 
 FAULTS: list[Fault] = []
@@ -26,15 +27,16 @@ def _transposed(given: Right) -> Iterator[Planted]:
 @fault("flatten order", "the weight behind a flattened image keeps torch's order of channels")
 def _flattened(given: Right) -> Iterator[Planted]:
     for link in given.bridge.links:
-        layout = link.way.layout
-        if layout and len(layout.split) == 4 and layout.split[2] > 1:
+        image = link.way.image
+        if image and image[2] > 1:
             yield _converted(given, _keeping_order(link), [link])
 
 
 def _keeping_order(link: Link) -> Callable[[Values], Values]:
     def spoil(values: Values) -> Values:
         theirs = link.way.to_torch(values[link.leaf.name], link.source.cut)
-        return {**values, link.leaf.name: Way((1, 0)).to_flax(theirs, link.leaf.shape)}
+        way = SAME if theirs.shape == link.leaf.shape else TRANSPOSED
+        return {**values, link.leaf.name: way.to_flax(theirs, link.leaf.shape)}
 
     return spoil
 
