@@ -132,3 +132,23 @@ def test_counters_are_as_wide_as_torchs_in_the_file_and_as_the_models_when_read(
     _, loaded = weights.load(path, model, params, stats)
     assert loaded["bn"]["num_batches_tracked"].dtype == np.int32
     assert loaded["bn"]["num_batches_tracked"] == 7
+
+
+def test_a_state_dict_is_what_is_written_and_can_be_traced(tmp_path):
+    model = CNN((8, 8, 1), 4, hidden=6, rngs=nnx.Rngs(0))
+    params = tree.flatten(split(model)[0])
+    theirs = jax.jit(lambda values: weights.to_torch(model, values))(params)
+    weights.save(tmp_path / "w", model, *split(model))
+    for name, value in safetensors.torch.load_file(tmp_path / "w").items():
+        np.testing.assert_array_equal(theirs[name], value)
+    back = jax.jit(lambda values: weights.from_torch(model, values))(theirs)
+    for name, value in params.items():
+        np.testing.assert_array_equal(back[name], value)
+
+
+def test_a_state_dict_of_other_shapes_is_an_error():
+    model = CNN((8, 8, 1), 4, hidden=6, rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match=r"fc1.bias: expected shape \(6,\), got \(7,\)"):
+        weights.from_torch(model, {"fc1.bias": np.zeros(7)})
+    with pytest.raises(ValueError, match=r"expected shape \(6, 256\), got \(6, 12\)"):
+        weights.from_torch(model, {"fc1.weight": np.zeros((6, 12))})

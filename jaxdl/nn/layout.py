@@ -7,8 +7,12 @@ second table of the model.
 
 import dataclasses
 import math
+from typing import TypeVar
 
+import jax
 import numpy as np
+
+AnyArray = TypeVar("AnyArray", np.ndarray, jax.Array)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,8 +31,7 @@ class Layout:
 
     def to_torch(self, array: np.ndarray) -> np.ndarray:
         """The same numbers with torch's axes, contiguous."""
-        axes = array.reshape(self.split or array.shape).transpose(self.perm)
-        return np.ascontiguousarray(axes.reshape(self._join(axes.shape)))
+        return np.ascontiguousarray(self.permuted(array))
 
     def from_torch(self, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """The inverse of `to_torch` for a parameter whose shape here is ``shape``.
@@ -36,12 +39,21 @@ class Layout:
         Raises:
           ValueError: torch's array has another shape than such a parameter has there.
         """
+        return np.ascontiguousarray(self.restored(array, shape))
+
+    def permuted(self, array: AnyArray) -> AnyArray:
+        """`to_torch` for any kind of array, traced ones too, contiguous or not."""
+        axes = array.reshape(self.split or array.shape).transpose(self.perm)
+        return axes.reshape(self._join(axes.shape))
+
+    def restored(self, array: AnyArray, shape: tuple[int, ...]) -> AnyArray:
+        """`from_torch` for any kind of array, as `permuted`; the same errors."""
         split = self.split or shape
         permuted = tuple(split[axis] for axis in self.perm)
         if array.shape != self._join(permuted):
             raise ValueError(f"expected shape {self._join(permuted)}, got {array.shape}")
-        axes = array.reshape(permuted).transpose(np.argsort(self.perm))
-        return np.ascontiguousarray(axes.reshape(shape))
+        inverse = tuple(self.perm.index(axis) for axis in range(len(self.perm)))
+        return array.reshape(permuted).transpose(inverse).reshape(shape)
 
     def _join(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         sizes, rest = [], list(shape)
