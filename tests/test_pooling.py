@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jaxdl.nn import pooling
 from jaxdl.nn.pooling import adaptive_avg_pool2d, avg_pool2d, max_pool2d
 
 GEOMETRIES = {
@@ -76,6 +77,30 @@ def test_a_window_of_equal_values_gives_its_gradient_to_the_first():
     grad = jax.grad(lambda x: max_pool2d(x, 2).sum())(jnp.zeros((1, 4, 4, 1)))
     expected = [[1, 0, 1, 0], [0, 0, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0]]
     assert grad[0, :, :, 0].tolist() == expected
+
+
+@pytest.mark.usefixtures("x64")
+@geometries
+def test_it_is_xlas_reduction_of_windows_which_other_platforms_get(shape, options):
+    ties = jnp.asarray(np.random.default_rng(0).integers(-3, 3, shape).astype(np.float64))
+
+    def xla(x):
+        kernel, strides, pads = pooling._geometry(x, **{"stride": None, "padding": 0, **options})
+        padding = ((0, 0), *pads, (0, 0))
+        return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, *kernel, 1), (1, *strides, 1), padding)
+
+    (ours, our_pullback), (theirs, their_pullback) = (
+        jax.vjp(pool, ties) for pool in (functools.partial(max_pool2d, **options), xla)
+    )
+    np.testing.assert_array_equal(ours, theirs)
+    cotangent = jnp.linspace(1, 2, ours.size).reshape(ours.shape)
+    np.testing.assert_allclose(our_pullback(cotangent)[0], their_pullback(cotangent)[0], rtol=1e-14)
+
+
+@pytest.mark.parametrize(("platform", "expected"), [("cpu", False), ("cuda", False), ("tpu", True)])
+def test_which_platform_gets_xlas_reduction(platform, expected):
+    traced = jax.jit(functools.partial(max_pool2d, kernel_size=2)).trace(jnp.ones((1, 4, 4, 1)))
+    assert ("reduce_window" in traced.lower(lowering_platforms=(platform,)).as_text()) is expected
 
 
 @pytest.mark.usefixtures("x64")

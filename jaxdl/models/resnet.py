@@ -101,7 +101,7 @@ class ResNet(nnx.Module):
             x = max_pool2d(x, 3, stride=2, padding=1)  # (B, 8, 8, 64)
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = _applied(stage, x)  # (B, 8, 8, 64), (B, 4, 4, 128), (B, 2, 2, 256), (B, 1, 1, 512)
-        x = adaptive_avg_pool2d(x, 1).reshape(len(x), -1)  # (B, 512)
+        x = adaptive_avg_pool2d(x, 1).reshape(x.shape[0], -1)  # (B, 512)
         return self.fc(x)  # (B, classes)
 
 

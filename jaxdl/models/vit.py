@@ -74,8 +74,8 @@ class VisionTransformer(nnx.Module):
                 f"expected images of shape (B, {', '.join(map(str, self.image_shape))}), got {x.shape}"
             )
         x = self.conv_proj(x)  # (B, 8, 8, 192)
-        x = x.reshape(len(x), -1, x.shape[-1])  # (B, 64, 192)
-        token = jnp.broadcast_to(self.class_token[...], (len(x), 1, x.shape[-1]))
+        x = x.reshape(x.shape[0], -1, x.shape[-1])  # (B, 64, 192)
+        token = jnp.broadcast_to(self.class_token[...], (x.shape[0], 1, x.shape[-1]))
         x = self.encoder(jnp.concatenate([token, x], 1), rngs)  # (B, 65, 192)
         return self.heads["head"](x[:, 0])  # (B, 10)
 

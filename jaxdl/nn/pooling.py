@@ -3,6 +3,7 @@
 import functools
 import math
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -31,12 +32,7 @@ def max_pool2d(x: Array, kernel_size: Pair, stride: Pair | None = None, padding:
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.max_pool2d.html
     """
-    kernel, strides, pads = _geometry(x, kernel_size, stride, padding)
-    # Columns before rows: the first row that holds the maximum, and in it the first column.
-    for axis in (1, 0):
-        places = windows(x, axis + 1, kernel[axis], strides[axis], pads[axis], fill=-math.inf)
-        x = functools.reduce(_first_largest, places)
-    return x
+    return _max_pool(x, *_geometry(x, kernel_size, stride, padding))
 
 
 def avg_pool2d(
@@ -100,6 +96,25 @@ def adaptive_avg_pool2d(x: Array, output_size: Pair) -> Array:
         means = [lax.slice_in_dim(x, *end, axis=axis).mean(axis, keepdims=True) for end in ends]
         x = jnp.concatenate(means, axis)
     return x
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2, 3))
+def _max_pool(
+    x: Array, kernel: tuple[int, int], strides: tuple[int, int], pads: tuple[tuple[int, int], tuple[int, int]]
+) -> Array:
+    def axes(x: Array) -> Array:
+        # Columns before rows: the first row that holds the maximum, and in it the first column.
+        for axis in (1, 0):
+            places = windows(x, axis + 1, kernel[axis], strides[axis], pads[axis], fill=-math.inf)
+            x = functools.reduce(_first_largest, places)
+        return x
+
+    def xla(x: Array) -> Array:
+        pad = ((0, 0), *pads, (0, 0))
+        return lax.reduce_window(x, -math.inf, lax.max, (1, *kernel, 1), (1, *strides, 1), pad)
+
+    # Decided when the program is compiled. The default is one operation that exporters know as pooling.
+    return lax.platform_dependent(x, cpu=axes, cuda=axes, default=xla)
 
 
 def _first_largest(a: Array, b: Array) -> Array:
