@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from jaxdl.config import DataOptions, ModelOptions, OptimizerOptions, TrainConfig, replace
-from jaxdl.data import sources, transforms
+from jaxdl.data import resize, sources, subset, transforms
 from jaxdl.data.loader import Loader
 from jaxdl.engine import metrics as averages
 from jaxdl.engine import parallel, state, step, weights
@@ -26,7 +26,7 @@ from jaxdl.models import MODELS
 from jaxdl.optim import schedules
 from jaxdl.optim.optimizers import OPTIMIZERS
 from jaxdl.optim.transforms import accumulate, clip_by_norm, clip_by_value
-from jaxdl.typing import Array, Batch, LossFn, Metrics, PyTree
+from jaxdl.typing import Array, Batch, LossFn, Metrics, PyTree, Scalar
 
 EVAL_BATCH = 500
 CHUNK_WORK = {"cpu": 40e9, "gpu": 4e12}  # floating-point operations in a chunk: some tenths of a second
@@ -40,8 +40,8 @@ TAKES = {
     "adamw": ("betas", "weight_decay"),
     "rmsprop": ("alpha", "momentum", "centered", "weight_decay"),
     "adagrad": ("weight_decay",),
-    "net": ("hidden", "dropout"),
-    "cnn": ("channels", "hidden", "dropout"),
+    "net": ("hidden", "depth", "activation", "dropout"),
+    "cnn": ("channels", "hidden", "activation", "dropout"),
     "resnet18": ("stem",),
     "resnet34": ("stem",),
     "resnet50": ("stem",),
@@ -57,21 +57,28 @@ class Pictures:
       shape: (H, W, C).
       classes: their names.
       mean, std: per channel, of images in [0, 1]; empty where images are not normalized.
+      fit, margin: how images of another shape are brought to this one, see `jaxdl.data.resize`; empty: not.
     """
 
     shape: tuple[int, int, int]
     classes: tuple[str, ...]
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    fit: str = ""
+    margin: int = 0
 
-    def inputs(self, augment: str = "") -> step.Prepare:
+    def inputs(self, augment: str = "", numbers: Sequence[Scalar] | None = None) -> step.Prepare:
         """What makes uint8 images a model's input: ``(key, batch) -> batch``, float32.
 
-        They are scaled to [0, 1], augmented (which fills with black), and normalized where the run does so.
+        ``numbers`` take the place of those in ``augment``, see `jaxdl.data.transforms.parse`.
+        They are scaled to [0, 1], brought to the model's shape, augmented (which fills with black), and normalized
+        where the run does so.
         """
         parts: list[transforms.Transform] = [transforms.to_float]
+        if self.fit:
+            parts.append(resize.fit(self.shape, self.fit, self.margin))
         if augment:
-            parts.append(transforms.parse(augment, len(self.classes)))
+            parts.append(transforms.parse(augment, len(self.classes), numbers))
         if self.mean:
             parts.append(transforms.normalize(self.mean, self.std))
         return transforms.compose(*parts)
@@ -122,8 +129,7 @@ def _taken(name: str, options: ModelOptions | OptimizerOptions) -> dict[str, Any
     """
     takes, known = TAKES[name], {option for names in TAKES.values() for option in names}
     for field in dataclasses.fields(options):
-        given = getattr(options, field.name) != field.default
-        if given and field.name in known - set(takes):
+        if field.name in known - set(takes) and getattr(options, field.name) != field.default:
             raise ValueError(f"--{field.name.replace('_', '-')} has no meaning for {name}")
     return {option: getattr(options, option) for option in takes if getattr(options, option) is not None}
 
@@ -155,6 +161,7 @@ class Technique:
 
     Attributes:
       data: the data set.
+      seen: what the model knows of its images: those of another run, into whose form they are brought.
       model: the model with its initial weights: gives it those of another run, a new head, more variables.
       objective: the loss of training; evaluation stays plain classification.
       tx: the optimizer: frozen parameters, parameter groups, masks.
@@ -163,6 +170,7 @@ class Technique:
     """
 
     data: Callable[[sources.Source], sources.Source] = _same
+    seen: Callable[[Pictures], Pictures] = _same
     model: Callable[[nnx.Module], nnx.Module] = _same
     objective: Callable[[LossFn], LossFn] = _same
     tx: Callable[[optax.GradientTransformation], optax.GradientTransformation] = _same
@@ -180,6 +188,7 @@ class Job:
     Attributes:
       seen: what the model knows of the images.
       loader, tests: the batches of the two splits.
+      validation: those of the images that are held out, if any.
       steps: how many the run takes.
       chunk_steps: how many make one program.
       model: the plain one; gives names and layouts of what `deploy` returns.
@@ -192,6 +201,7 @@ class Job:
     seen: Pictures
     loader: Loader
     tests: Loader
+    validation: Loader | None
     steps: int
     chunk_steps: int
     model: nnx.Module
@@ -215,39 +225,68 @@ def job(config: TrainConfig, source: sources.Source, technique: Technique = PLAI
     Raises:
       ValueError: options that do not fit each other, the data or the devices.
     """
-    run, seen = config.run, pictures(source, config.data)
+    run, validation = config.run, None
+    if run.early_stop is not None:
+        source, held_out = subset.hold_out(source, run.validation, run.seed)
+        validation = stored_order(held_out)
+    seen = technique.seen(pictures(source, config.data))
     loader = train_loader(config, source)
     steps = run.steps if run.steps is not None else run.epochs * loader.steps_per_epoch
     if steps < 1:
         raise ValueError(f"expected at least one step, got --epochs {run.epochs} --steps {run.steps}")
-    init_key, run_key = jax.random.split(jax.random.key(run.seed))
-    net = model(config.model, seen, init_key)
-    train_view = nnx.view(
-        technique.model(net), deterministic=False, use_running_average=False, raise_if_not_found=False
-    )
+    if run.early_stop is not None and run.early_stop < 1:
+        raise ValueError(f"--early-stop expects a number of epochs, at least 1; got {run.early_stop}")
     tx = technique.tx(optimizer(config.optim, loader.steps_per_epoch, steps))
-    graph, start = state.create(train_view, tx, run_key)
+    net, graph, first = start(config, seen, tx, technique)
     mesh = parallel.make_mesh(parallel.first_devices(run.devices))
-    loss_fn = technique.objective(
-        classification(label_smoothing=config.optim.label_smoothing, l1=config.optim.l1, l2=config.optim.l2)
-    )
+    loss_fn = technique.objective(objective(config.optim, source))
     dtype, inputs = DTYPES[run.precision], technique.inputs(seen.inputs(config.data.augment))
     eval_step, predict_step = inference(net, seen, dtype, technique.deploy)
     return Job(
         seen=seen,
         loader=loader,
         tests=test_loader(source),
+        validation=validation,
         steps=steps,
-        chunk_steps=run.chunk_steps or _chunk_steps(eval_step, start, loader, mesh),
+        chunk_steps=run.chunk_steps or _chunk_steps(eval_step, first, loader, mesh),
         model=net,
         deploy=technique.deploy,
         mesh=mesh,
-        state=parallel.replicate(mesh, start),
+        state=parallel.replicate(mesh, first),
         train_step=step.train_step(graph, loss_fn, tx, inputs, dtype),
         eval_step=eval_step,
         predict_step=predict_step,
         gradients=step.gradients(graph, loss_fn, inputs, dtype),
     )
+
+
+def start(
+    config: TrainConfig, seen: Pictures, tx: optax.GradientTransformation, technique: Technique = PLAIN
+) -> tuple[nnx.Module, nnx.GraphDef, TrainState]:
+    """The plain model with its initial weights, the structure of the trained one, and the state of the first step."""
+    init_key, run_key = jax.random.split(jax.random.key(config.run.seed))
+    net = model(config.model, seen, init_key)
+    view = nnx.view(technique.model(net), deterministic=False, use_running_average=False, raise_if_not_found=False)
+    return net, *state.create(view, tx, run_key)
+
+
+def objective(options: OptimizerOptions, source: sources.Source) -> LossFn:
+    """The loss that the options ask for on this data."""
+    weight = None
+    if options.class_weight == "balanced":
+        weight = jnp.asarray(balanced_weights(source.train["label"], source.num_classes), jnp.float32)
+    return classification(
+        class_weight=weight, label_smoothing=options.label_smoothing, l1=options.l1, l2=options.l2
+    )
+
+
+def balanced_weights(labels: np.ndarray, classes: int) -> np.ndarray:
+    """``examples / (classes * examples of the class)``, (classes,); 1 for a class without any.
+
+    Source: scikit-learn's ``compute_class_weight("balanced")``, King and Zeng 2001.
+    """
+    counts = np.bincount(labels, minlength=classes)
+    return np.where(counts > 0, len(labels) / (classes * np.maximum(counts, 1)), 1.0)
 
 
 def train_loader(config: TrainConfig, source: sources.Source) -> Loader:
@@ -332,7 +371,8 @@ class Trained:
         Raises:
           ValueError: its images or classes are not those of the run.
         """
-        if (source.image_shape, source.classes) != (self.seen.shape, self.seen.classes):
+        fitting = self.seen.fit or source.image_shape == self.seen.shape
+        if not fitting or source.classes != self.seen.classes:
             raise ValueError(
                 f"the run was trained on images {self.seen.shape} of {len(self.seen.classes)} classes; "
                 f"{source.name} has {source.image_shape} of {source.num_classes}"
@@ -354,7 +394,7 @@ def trained(config: TrainConfig, images: Mapping[str, Any], path: Path) -> Train
     Raises:
       FileNotFoundError, ValueError: as `jaxdl.engine.weights.load`.
     """
-    fields = {name: tuple(value) for name, value in images.items()}
+    fields = {name: tuple(value) if isinstance(value, list) else value for name, value in images.items()}
     seen, key = Pictures(**fields), jax.random.key(0)
     net = model(config.model, seen, key)
     _, start = state.create(net, optax.identity(), key)
@@ -378,4 +418,9 @@ def load(run: Path) -> Trained:
 
 def test_loader(source: sources.Source) -> Loader:
     """The test batches, in stored order."""
-    return Loader(source.test, min(EVAL_BATCH, len(source.test["label"])), shuffle=False)
+    return stored_order(source.test)
+
+
+def stored_order(split: sources.Split) -> Loader:
+    """Batches to evaluate on: every example once."""
+    return Loader(split, min(EVAL_BATCH, len(split["label"])), shuffle=False)

@@ -54,7 +54,7 @@ class ModelOptions:
     dropout: float = 0.0
     """Rate of dropout (net, cnn, vit)."""
     hidden: int | None = None
-    """Width of the hidden linear layer (net, cnn) or of the tokens (vit). Without it: 128; vit 192."""
+    """Width of the hidden linear layers (net, cnn) or of the tokens (vit). Without it: 128; vit 192."""
     channels: tuple[int, int] | None = None
     """Channels of the two convolutions (cnn). Without it: 32 64."""
     stem: Literal["imagenet", "cifar"] | None = None
@@ -63,7 +63,9 @@ class ModelOptions:
     patch: int | None = None
     """Pixels along a patch, which have to divide the image's (vit). Without it: 4."""
     depth: int | None = None
-    """Number of blocks (vit). Without it: 6."""
+    """Number of hidden layers (net) or of blocks (vit). Without it: 1; vit 6."""
+    activation: Literal["relu", "elu", "gelu", "silu", "tanh"] | None = None
+    """Activation function (net, cnn). Without it: relu."""
     heads: int | None = None
     """Heads of the attention, which have to divide the width (vit). Without it: 3."""
 
@@ -103,6 +105,8 @@ class OptimizerOptions:
     """Epochs in which the rate rises linearly to its value (not with one_cycle, which has its own)."""
     label_smoothing: float = 0.0
     """Label smoothing of the cross-entropy."""
+    class_weight: Literal["none", "balanced"] = "none"
+    """balanced: an example weighs the more the rarer its class is among the training images."""
     l1: float = 0.0
     """Strength of the penalty on the sum of absolute parameters."""
     l2: float = 0.0
@@ -125,6 +129,10 @@ class RunOptions:
     """Passes through the training data."""
     steps: int | None = None
     """Number of steps, instead of epochs."""
+    early_stop: int | None = None
+    """Epochs without a lower loss on held-out training images, after which the run ends with its best weights."""
+    validation: float = 0.1
+    """Share of each class's training images that is held out (--early-stop)."""
     seed: int = 0
     """Of initial weights, order of the data, dropout and augmentation."""
     precision: Literal["float32", "bfloat16"] = "float32"

@@ -1,6 +1,7 @@
 """One run, from its first step or its last checkpoint to the files at its end."""
 
 import contextlib
+import functools
 import math
 import sys
 import time
@@ -21,6 +22,7 @@ from jaxdl.engine.log import Console, JsonLines, Logger, read_records
 from jaxdl.engine.loop import Hook, fit
 from jaxdl.engine.run_folder import RunFolder
 from jaxdl.engine.state import TrainState
+from jaxdl.engine.stopping import EarlyStop, SaveBest
 from jaxdl.engine.tensorboard import TensorBoard
 
 SAMPLES = 25  # test images shown with their predictions
@@ -75,11 +77,12 @@ class Session:
         return 0
 
     def _heading(self) -> list[str]:
-        job, train, test = self.job, len(self.source.train["label"]), len(self.source.test["label"])
+        job, train, test = self.job, self.job.loader.examples, len(self.source.test["label"])
+        held_out = f", {job.validation.examples} held out" if job.validation else ""
         kind = self.job.mesh.devices.flat[0].device_kind
         start = f"from step {self.first} " if self.first else ""
         return [
-            f"{self.source.name}: {train} training and {test} test images ({self.source.origin})",
+            f"{self.source.name}: {train} training and {test} test images{held_out} ({self.source.origin})",
             f"{self.config.model.model}: {tree.size(job.state.params)} parameters, on {job.mesh.size} x {kind}",
             f"{job.steps} steps {start}-> {self.folder.path}",
         ]
@@ -98,7 +101,8 @@ class Session:
                 steps_per_epoch=per_epoch,
                 last_step=last,
             )
-            save = Save(
+            stop = self._early_stop(evaluate, loggers)
+            save = (functools.partial(SaveBest, stop) if stop else Save)(
                 self.checkpoints,
                 log,
                 evaluate,
@@ -110,14 +114,20 @@ class Session:
             if self.notes:
                 save.recall(self.notes)
             boards = [board for board in loggers if isinstance(board, TensorBoard)]
-            hooks = [log, evaluate, *(self._inspect(board) for board in boards), save]
+            inspect = [self._inspect(board) for board in boards]
+            hooks = [log, evaluate, *([stop] if stop else []), *inspect, save]
             started = time.perf_counter()
             train = parallel.train_chunk(job.train_step, job.loader.take, job.mesh)
             arrays = parallel.replicate(job.mesh, job.loader.resident_arrays)
             chunks = job.loader.chunks(self.first, last, job.chunk_steps, run.save_every)
+            chunks = stop.until_done(chunks) if stop else chunks
             state = fit(self.state, lambda state, items: train(state, arrays, items), chunks, hooks)
             seconds = time.perf_counter() - started
-            return self._finish(state, evaluate, boards, seconds)
+            taken, tested = int(state.step), evaluate.last
+            if stop:
+                state, tested = self.checkpoints.read(stop.best["step"], state), stop.best["test"]
+                self.console.message(stop.verdict(taken))
+            return self._finish(state, evaluate.best, tested, boards, taken, seconds)
 
     def _loggers(self, stack: contextlib.ExitStack) -> list[Logger]:
         resume_step = self.first if self.config.run.resume else None
@@ -130,10 +140,20 @@ class Session:
             stack.callback(logger.close)
         return loggers
 
+    def _early_stop(self, evaluate: Evaluate, loggers: list[Logger]) -> EarlyStop | None:
+        job, patience = self.job, self.config.run.early_stop
+        if job.validation is None or patience is None:
+            return None
+        measure = parallel.evaluator(job.eval_step, job.validation, job.mesh)
+        per_epoch = job.loader.steps_per_epoch
+        return EarlyStop(
+            measure, evaluate, loggers, patience=patience, steps_per_epoch=per_epoch, last_step=job.steps
+        )
+
     def _inspect(self, board: TensorBoard) -> Hook:
         job, tests = self.job, self.source.test
         rows = job.loader.rows(0)
-        batch = {name: np.asarray(values[rows]) for name, values in self.source.train.items()}
+        batch = {name: np.asarray(values[rows]) for name, values in job.loader.split.items()}
         images, labels = (
             np.asarray(tests[name][np.arange(min(SAMPLES, len(tests["label"])))]) for name in ("image", "label")
         )
@@ -151,7 +171,13 @@ class Session:
         )
 
     def _finish(
-        self, state: TrainState, evaluate: Evaluate, boards: list[TensorBoard], seconds: float
+        self,
+        state: TrainState,
+        best: dict[str, Any],
+        tested: dict[str, Any],
+        boards: list[TensorBoard],
+        taken: int,
+        seconds: float,
     ) -> dict[str, Any]:
         """Writes the weights, the plots and the summary, and returns the summary."""
         job, folder = self.job, self.folder
@@ -161,16 +187,16 @@ class Session:
         confusion = confusion_counts(self.source.test["label"], predicted, len(self.source.classes))
         plots.training_curves(read_records(folder.metrics), folder.curves)
         plots.confusion_matrix(confusion, self.source.classes, folder.confusion)
-        steps = job.steps - self.first
         summary = {
-            "accuracy": evaluate.last["accuracy"],
-            "loss": evaluate.last["loss"],
-            "best_accuracy": evaluate.best["accuracy"],
-            "best_step": evaluate.best["step"],
-            "steps": job.steps,
+            "accuracy": tested["accuracy"],
+            "loss": tested["loss"],
+            "best_accuracy": best["accuracy"],
+            "best_step": best["step"],
+            "steps": taken,
+            "weights_of_step": tested["step"],  # an earlier one where training stopped early
             "parameters": tree.size(params),
             "seconds": seconds,  # of the steps that this process took, evaluation and compilation included
-            "steps_per_second": steps / seconds,
+            "steps_per_second": (taken - self.first) / seconds,
             "device": job.mesh.devices.flat[0].device_kind,
         }
         files.write_json(folder.summary, summary)

@@ -13,12 +13,14 @@ typing tree files config recipes
 
 nn.init nn.layout nn.linear nn.conv nn.pooling nn.norm nn.dropout nn.attention nn.losses
 optim.optimizers optim.schedules optim.transforms
-data.paths data.idx data.npz data.tfds data.mnist data.folder data.sources data.transforms data.loader
+data.paths data.idx data.npz data.tfds data.mnist data.folder data.sources data.subset data.transforms data.resize
+data.loader
 
 models.net models.cnn models.resnet models.vit models
 
 engine.cache engine.run_folder engine.state engine.metrics engine.objective engine.step engine.parallel
 engine.checkpoint engine.weights engine.plots engine.log engine.graph engine.tensorboard engine.loop engine.hooks
+engine.stopping
 
 build session train predict
 """

@@ -39,6 +39,10 @@ class Images:
         images = list(self._pool.map(lambda file: _decode(file, self.shape[1:]), chosen))
         return np.array(images, np.uint8).reshape(*indices.shape, *self.shape[1:])
 
+    def subset(self, rows: np.ndarray) -> "Images":
+        """The images of these rows (n,), still undecoded."""
+        return Images([self.files[row] for row in rows], self.shape[1:])
+
     def manifest(self) -> bytes:
         """The class, name and length of every file, which stand for the content in a fingerprint."""
         lines = (f"{file.parent.name}/{file.name} {file.stat().st_size}\n" for file in self.files)

@@ -86,14 +86,33 @@ class Checkpoints:
         steps = self.steps()
         for step in reversed(steps):
             try:
-                saved = self._read_notes(step)
-                _check_structure(saved["leaves"], _arrays(like))
-                return self._read_state(step, like, saved["leaves"]), saved["notes"]
+                return self._read(step, like)
             except _DamagedError as damage:
                 warn(f"checkpoint {step} is damaged ({damage}) and is passed over")
         if steps:
             raise ValueError(f"none of the checkpoints {steps} could be read; the run has to start anew")
         return None
+
+    def read(self, step: int, like: TrainState) -> TrainState:
+        """The state that was saved after ``step`` steps; waits until it is written.
+
+        Raises:
+          ValueError: it is not there, of another model, or damaged.
+        """
+        self.wait()
+        try:
+            return self._read(step, like)[0]
+        except _DamagedError as damage:
+            raise ValueError(f"checkpoint {step} is damaged ({damage})") from damage
+
+    def wait(self) -> None:
+        """Returns when everything is written.
+
+        Raises:
+          OSError: it could not be.
+        """
+        with _written():
+            self._manager.wait_until_finished()
 
     def steps(self) -> list[int]:
         """The steps of the complete checkpoints, in order."""
@@ -118,6 +137,11 @@ class Checkpoints:
             raise OSError(
                 errno.ENOSPC, f"a checkpoint needs up to {needed // 1000} kB, {free // 1000} kB are free"
             )
+
+    def _read(self, step: int, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
+        saved = self._read_notes(step)
+        _check_structure(saved["leaves"], _arrays(like))
+        return self._read_state(step, like, saved["leaves"]), saved["notes"]
 
     def _read_notes(self, step: int) -> dict[str, Any]:
         from orbax.checkpoint import args

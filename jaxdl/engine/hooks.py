@@ -167,12 +167,15 @@ class Save(Hook):
         late.flush()
         if not tree.all_finite((state.params, state.stats)):
             raise NonFiniteError(f"a parameter is NaN or infinite after step {step}")
-        last = self.evaluate.last
-        score = last["accuracy"] if last.get("step") == step else -1.0
-        self.checkpoints.save(state, self.notes(), score)
+        self.checkpoints.save(state, self.notes(), self.score(step))
         self._next = time.monotonic() + self.pause
         if self.signals.received is not None and step < self.last_step:
             raise InterruptedRunError(self.signals.received, step)
+
+    def score(self, step: int) -> float:
+        """The checkpoint with the largest is kept as the best."""
+        last = self.evaluate.last
+        return last["accuracy"] if last.get("step") == step else -1.0
 
     def notes(self) -> dict[str, Any]:
         """What the hooks have to remember, as JSON values."""

@@ -14,12 +14,14 @@ from typing import Any, Protocol, TextIO
 
 from jaxdl.files import write_atomic
 
-# {"kind": "train" | "eval", "step": ..., "epoch": ..., "loss": ..., ...}: Python numbers, already on the host.
+# {"kind": "train", "step": ..., "epoch": ..., "loss": ..., ...}: Python numbers, already on the host. What the
+# test images gave is of the kind "eval", what held-out training images gave of the kind "validation".
 Record = Mapping[str, Any]
 
 # Wall-clock values: all that may differ between a resumed run and an undisturbed one.
 TIMING = frozenset({"steps_per_second", "time"})
 
+_MEASURED = {"eval": "Test", "validation": "Validation"}
 _NOT_FINITE = ("NaN", "Infinity", "-Infinity")
 _REFRESH = 0.1  # seconds between two states of the progress bar
 _GONE = (errno.EPIPE, errno.EIO)  # the reader of a pipe, a terminal that hung up
@@ -151,8 +153,9 @@ class Console:
     def write(self, record: Record) -> None:
         """Shows an evaluation; shows a training record where there is no bar."""
         epoch, step = self._position(record["step"])
-        if record["kind"] == "eval":
-            scores = f"Test loss: {record['loss']:.4f}, Test accuracy: {record['accuracy']:.2%}"
+        if record["kind"] in _MEASURED:
+            name = _MEASURED[record["kind"]]
+            scores = f"{name} loss: {record['loss']:.4f}, {name} accuracy: {record['accuracy']:.2%}"
             self.message(f"{epoch}, {scores}")
         elif self._bar is None:
             self.message(f"{epoch}, Step [{step}/{self._steps_per_epoch}], Loss: {record['batch_loss']:.4f}")

@@ -4,6 +4,7 @@ matplotlib is imported when a figure is drawn, so that training does not wait fo
 state and looks for a screen, is not used at all.
 """
 
+import itertools
 import math
 import warnings
 from collections.abc import Mapping, Sequence
@@ -18,13 +19,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = {"train": "#7d8894", "test": "#0b62a4"}
+COLOURS = {"train": "#7d8894", "validation": "#d98200", "test": "#0b62a4"}
+KINDS = {"train": "train", "validation": "validation", "test": "eval"}  # of the records that make a curve
 LIGHT, INK = "#e4e7eb", "#333a42"
 MOST_ANNOTATED = 20  # classes; beyond, the cells are too small for their numbers
 MOST_NAMED = 50
 LONGEST_NAME = 24  # characters of a class name
 
-# "train" and "test": epochs, and the values there, NaN where they are not finite.
+# "train", "validation" and "test": epochs, and the values there, NaN where they are not finite.
 Curves = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
@@ -81,7 +83,7 @@ def confusion_matrix(counts: np.ndarray, classes: Sequence[str], path: Path) -> 
 
 def _curves(records: Sequence[Mapping[str, Any]], name: str) -> Curves:
     curves = {}
-    for label, kind in (("train", "train"), ("test", "eval")):
+    for label, kind in KINDS.items():
         points = [(record["epoch"], record[name]) for record in records if record["kind"] == kind]
         epochs, values = np.array(points, np.float64).reshape(-1, 2).T
         curves[label] = epochs, np.where(np.isfinite(values), values, np.nan)
@@ -143,15 +145,16 @@ def _draw(axes: "Axes", curves: Curves, form: str) -> None:
 
 
 def _label_ends(axes: "Axes", ends: list[tuple[float, str, str]]) -> None:
-    """Writes each label at the height of its value; two that would touch are pushed apart."""
+    """Writes each label at the height of its value; those that would touch are pushed apart."""
     axes.autoscale_view()  # or the heights would be those of an empty panel
     to_height, ends = axes.transData - axes.transAxes, sorted(ends)
     heights = [to_height.transform((0, value))[1] for value, _, _ in ends]
-    if len(heights) == 2:
-        push = max(0, 0.07 - (heights[1] - heights[0])) / 2
-        heights = [heights[0] - push, heights[1] + push]
-    for height, (_, name, text) in zip(heights, ends, strict=True):
-        axes.text(1.02, height, text, transform=axes.transAxes, va="center", color=COLOURS[name], weight="bold")
+    raised = list(itertools.accumulate(heights, lambda below, height: max(height, below + 0.07)))
+    push = sum(up - height for up, height in zip(raised, heights, strict=True)) / max(len(ends), 1)
+    for height, (_, name, text) in zip(raised, ends, strict=True):
+        axes.text(
+            1.02, height - push, text, transform=axes.transAxes, va="center", color=COLOURS[name], weight="bold"
+        )
 
 
 def _colour(axes: "Axes", shares: np.ndarray) -> None:

@@ -20,7 +20,7 @@ from jaxdl.engine.log import Record, close_synced, write_all
 from jaxdl.files import write_atomic
 from jaxdl.typing import Array
 
-_SPLIT = {"train": "train", "eval": "test"}
+_SPLIT = {"train": "train", "eval": "test", "validation": "validation"}
 _UNSPLIT = ("lr", "steps_per_second")
 _HIDDEN = ("kind", "step", "epoch", "time", "batch_loss")
 _ONCE = ("model/", "_hparams_/", "final/")  # tags that a run writes once
