@@ -8,6 +8,9 @@ import jax
 Array = jax.Array
 PyTree = Any
 
+# A hyper-parameter: a number, or an array () where it differs between the members of a sweep.
+Scalar = float | Array
+
 # One batch: "image" (B, H, W, C) uint8 as stored, float32 once prepared; "label" (B,) int32.
 Batch = Mapping[str, Array]
 

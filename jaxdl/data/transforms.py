@@ -5,8 +5,9 @@ Each example has its own randomness, and the same key gives the same result. Geo
 belongs before `normalize`: ``compose(to_float, parse("crop:2,rotate:10"), normalize(mean, std))``.
 """
 
+import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -14,10 +15,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from jaxdl.config import nearest
-from jaxdl.typing import Array, Batch
+from jaxdl.scalar import known
+from jaxdl.typing import Array, Batch, Scalar
 
 Transform = Callable[[Array, Batch], Batch]
 Maker = tuple[tuple[float, ...], Callable[..., Transform]]  # default numbers, and what takes them
+SHAPING = ("crop",)  # names whose numbers are sizes: a program is made for each
 
 
 def compose(*transforms: Transform) -> Transform:
@@ -86,19 +89,19 @@ def random_crop(padding: int) -> Transform:
     return apply
 
 
-def random_horizontal_flip(p: float = 0.5) -> Transform:
+def random_horizontal_flip(p: Scalar = 0.5) -> Transform:
     """Mirrors left and right with probability ``p``; torchvision's ``RandomHorizontalFlip``."""
     _check_probability("flip", p)
 
     def apply(key: Array, batch: Batch) -> Batch:
         image = _images(batch)
-        chosen = jax.random.bernoulli(key, float(p), (len(image), 1, 1, 1))
+        chosen = jax.random.bernoulli(key, jnp.asarray(p, float), (len(image), 1, 1, 1))
         return {**batch, "image": jnp.where(chosen, image[:, :, ::-1], image)}
 
     return apply
 
 
-def random_affine(degrees: float, translate: float = 0, scale: float = 0) -> Transform:
+def random_affine(degrees: Scalar, translate: Scalar = 0, scale: Scalar = 0) -> Transform:
     """Rotation, scaling and translation in one resampling; torchvision's ``RandomAffine`` and ``RandomRotation``.
 
     Bilinear where torchvision's default is the nearest pixel, which spoils thin strokes; translations are not
@@ -112,18 +115,18 @@ def random_affine(degrees: float, translate: float = 0, scale: float = 0) -> Tra
     Raises:
       ValueError: a number out of its range.
     """
-    if not 0 <= degrees <= 180:
+    if known(degrees) and not 0 <= degrees <= 180:
         raise ValueError(f"rotation expects degrees between 0 and 180; got {degrees}")
-    if not 0 <= translate <= 1:
+    if known(translate) and not 0 <= translate <= 1:
         raise ValueError(f"affine expects a translation between 0 and 1, part of the image; got {translate}")
-    if not 0 <= scale < 1:
+    if known(scale) and not 0 <= scale < 1:
         raise ValueError(f"affine expects a change of scale of at least 0 and below 1; got {scale}")
 
     def apply(key: Array, batch: Batch) -> Batch:
         image = _images(batch)
         sides = jnp.asarray(image.shape[1:3], image.dtype)
         draw = jax.random.uniform(key, (len(image), 4), image.dtype, -1, 1)
-        angle, zoom = draw[:, 0] * math.radians(degrees), 1 + draw[:, 1] * scale
+        angle, zoom = draw[:, 0] * (degrees * (math.pi / 180)), 1 + draw[:, 1] * scale
         shift = draw[:, 2:] * translate * sides[None]
         return {**batch, "image": affine(image, angle, zoom, shift)}
 
@@ -131,7 +134,7 @@ def random_affine(degrees: float, translate: float = 0, scale: float = 0) -> Tra
 
 
 def random_erasing(
-    p: float = 0.5, scale: tuple[float, float] = (0.02, 0.33), ratio: tuple[float, float] = (0.3, 3.3)
+    p: Scalar = 0.5, scale: tuple[float, float] = (0.02, 0.33), ratio: tuple[float, float] = (0.3, 3.3)
 ) -> Transform:
     """Sets a random rectangle to zero; torchvision's ``RandomErasing`` (Zhong et al., arXiv:1708.04896).
 
@@ -162,7 +165,7 @@ def random_erasing(
     return apply
 
 
-def mixup(alpha: float, num_classes: int) -> Transform:
+def mixup(alpha: Scalar, num_classes: int) -> Transform:
     """Blends each example with its neighbour by a Beta(alpha, alpha) share (Zhang et al., arXiv:1710.09412).
 
     ``batch["label"]`` becomes the blend of one-hot labels, (B, num_classes) in the images' dtype.
@@ -170,7 +173,7 @@ def mixup(alpha: float, num_classes: int) -> Transform:
     Raises:
       ValueError: alpha is not positive, or the labels are no class numbers (B,).
     """
-    if not 0 < alpha < math.inf:
+    if known(alpha) and not 0 < alpha < math.inf:
         raise ValueError(f"mixup expects alpha above 0; got {alpha}")
 
     def apply(key: Array, batch: Batch) -> Batch:
@@ -184,7 +187,7 @@ def mixup(alpha: float, num_classes: int) -> Transform:
     return apply
 
 
-def parse(spec: str, num_classes: int) -> Transform:
+def parse(spec: str, num_classes: int, numbers: Sequence[Scalar] | None = None) -> Transform:
     """The composition that a command line asks for, such as ``"crop:2,rotate:10,erase"``.
 
     Names are joined by commas and applied in that order; numbers follow a name after colons and may be left out
@@ -200,22 +203,16 @@ def parse(spec: str, num_classes: int) -> Transform:
     Args:
       spec: the text.
       num_classes: of the data set, for mixup.
+      numbers: in place of those that `strengths` finds in the text, as many.
 
     Raises:
       ValueError: unknown names, with the nearest known, and wrong numbers: all of them in one line.
     """
-    makers: dict[str, Maker] = {
-        "crop": ((2,), random_crop),
-        "flip": ((0.5,), random_horizontal_flip),
-        "rotate": ((10,), random_affine),
-        "affine": ((10, 0.1, 0.1), random_affine),
-        "erase": ((0.5,), random_erasing),
-        "mixup": ((0.2,), lambda alpha: mixup(alpha, num_classes)),
-    }
-    transforms, wrong, items = [], [], [item.strip() for item in spec.split(",")] if spec.strip() else []
+    transforms, wrong, items = [], [], _items(spec)
+    given = None if numbers is None else iter(numbers)
     for item in items:
         try:
-            transforms.append(_make(item, makers))
+            transforms.append(_make(item, num_classes, given))
         except ValueError as error:
             wrong.append(f"{item!r}: {error}")
     if sum(item.split(":")[0] == "mixup" for item in items) > 1:
@@ -323,20 +320,61 @@ def _images(batch: Batch) -> Array:
     return image
 
 
-def _check_probability(name: str, p: float) -> None:
-    if not 0 <= p <= 1:
+def _check_probability(name: str, p: Scalar) -> None:
+    if known(p) and not 0 <= p <= 1:
         raise ValueError(f"{name} expects a probability between 0 and 1; got {p}")
 
 
-def _make(item: str, makers: Mapping[str, Maker]) -> Transform:
+def strengths(spec: str) -> tuple[str, tuple[float, ...]]:
+    """What stays of an augmentation when its numbers are taken out, and these, as `parse` takes them.
+
+    Two that leave the same text are one program. The padding of a crop is a size, not a strength, and stays.
+
+    Raises:
+      ValueError: as `parse`.
+    """
+    parse(spec, num_classes=1)
+    frame, numbers = [], []
+    for item in _items(spec):
+        name, values = _read(item, _makers(1))
+        frame.append(f"{name}:{values[0]:g}" if name in SHAPING else name)
+        numbers += () if name in SHAPING else values
+    return ",".join(frame), tuple(numbers)
+
+
+def _items(spec: str) -> list[str]:
+    return [item.strip() for item in spec.split(",")] if spec.strip() else []
+
+
+def _makers(num_classes: int) -> Mapping[str, Maker]:
+    return {
+        "crop": ((2,), random_crop),
+        "flip": ((0.5,), random_horizontal_flip),
+        "rotate": ((10,), random_affine),
+        "affine": ((10, 0.1, 0.1), random_affine),
+        "erase": ((0.5,), random_erasing),
+        "mixup": ((0.2,), lambda alpha: mixup(alpha, num_classes)),
+    }
+
+
+def _make(item: str, num_classes: int, given: Iterator[Scalar] | None) -> Transform:
+    makers = _makers(num_classes)
+    name, values = _read(item, makers)
+    if given is not None and name not in SHAPING:
+        values = tuple(itertools.islice(given, len(values)))
+    return makers[name][1](*values)
+
+
+def _read(item: str, makers: Mapping[str, Maker]) -> tuple[str, tuple[Scalar, ...]]:
+    """The name, and its numbers with the defaults of those that are left out."""
     name, *texts = item.split(":")
     if name not in makers:
         raise ValueError(f"unknown name{nearest(name, makers)} (there are {' '.join(makers)})")
-    defaults, make = makers[name]
+    defaults, _ = makers[name]
     if len(texts) > len(defaults):
         raise ValueError(f"at most {len(defaults)} numbers after {name}; got {len(texts)}")
     try:
-        numbers = [float(text) for text in texts]
+        numbers = tuple(float(text) for text in texts)
     except ValueError:
         raise ValueError(f"expected numbers after {name}; got {', '.join(texts)}") from None
-    return make(*numbers, *defaults[len(numbers) :])
+    return name, numbers + defaults[len(numbers) :]

@@ -5,11 +5,12 @@ from flax import nnx
 
 from jaxdl.engine.metrics import average
 from jaxdl.nn import losses
-from jaxdl.typing import Array, Batch, LossFn, Metrics
+from jaxdl.scalar import absent
+from jaxdl.typing import Array, Batch, LossFn, Metrics, Scalar
 
 
 def classification(
-    *, class_weight: Array | None = None, label_smoothing: float = 0.0, l1: float = 0.0, l2: float = 0.0
+    *, class_weight: Array | None = None, label_smoothing: Scalar = 0.0, l1: Scalar = 0.0, l2: Scalar = 0.0
 ) -> LossFn:
     """Cross-entropy of ``model(batch["image"])`` against ``batch["label"]``, plus penalties on the parameters.
 
@@ -27,7 +28,7 @@ def classification(
         true = (label if label.ndim == 1 else jnp.argmax(label, -1)).astype(predicted.dtype)
         count = jnp.asarray(len(true), loss.dtype)
         metrics = {"loss": (loss * count, count), "accuracy": average(predicted == true)}
-        if l1 or l2:
+        if not (absent(l1) and absent(l2)):
             params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
             penalty = l1 * losses.l1_penalty(params) + l2 * losses.l2_penalty(params)
             loss += penalty.astype(loss.dtype)

@@ -1,8 +1,8 @@
 """A small convolutional network for small images."""
 
-import jax
 from flax import nnx
 
+from jaxdl.nn.activations import ACTIVATIONS
 from jaxdl.nn.conv import Conv2d
 from jaxdl.nn.dropout import Dropout
 from jaxdl.nn.layout import flattened
@@ -19,6 +19,7 @@ class CNN(nnx.Module):
       classes: the number of classes.
       channels: of the two convolutions.
       hidden: width of the hidden linear layer.
+      activation: in place of ReLU, a name of `ACTIVATIONS`.
       dropout: rate in front of each linear layer.
 
     Raises:
@@ -32,6 +33,7 @@ class CNN(nnx.Module):
         *,
         channels: tuple[int, int] = (32, 64),
         hidden: int = 128,
+        activation: str = "relu",
         dropout: float = 0.0,
         rngs: nnx.Rngs,
     ) -> None:
@@ -39,6 +41,7 @@ class CNN(nnx.Module):
         if min(height, width) < 4:
             raise ValueError(f"the CNN takes images of at least 4x4 pixels, got {height}x{width}")
         height, width = height // 4, width // 4  # behind two poolings
+        self.activation = ACTIVATIONS[activation]
         self.conv1 = Conv2d(colours, first, 3, padding=1, rngs=rngs)
         self.conv2 = Conv2d(first, second, 3, padding=1, rngs=rngs)
         self.dropout = Dropout(dropout)
@@ -47,8 +50,8 @@ class CNN(nnx.Module):
         self.fc2 = Linear(hidden, classes, rngs=rngs)
 
     def __call__(self, x: Array, rngs: nnx.Rngs | None = None) -> Array:
-        x = max_pool2d(jax.nn.relu(self.conv1(x)), 2)  # (B, 14, 14, 32)
-        x = max_pool2d(jax.nn.relu(self.conv2(x)), 2)  # (B, 7, 7, 64)
-        x = self.dropout(x.reshape(len(x), -1), rngs)  # (B, 3136)
-        x = self.dropout(jax.nn.relu(self.fc1(x)), rngs)  # (B, 128)
+        x = max_pool2d(self.activation(self.conv1(x)), 2)  # (B, 14, 14, 32)
+        x = max_pool2d(self.activation(self.conv2(x)), 2)  # (B, 7, 7, 64)
+        x = self.dropout(x.reshape(x.shape[0], -1), rngs)  # (B, 3136)
+        x = self.dropout(self.activation(self.fc1(x)), rngs)  # (B, 128)
         return self.fc2(x)  # (B, 10)

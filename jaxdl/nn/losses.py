@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import optax
 from jax.scipy.special import xlogy
 
-from jaxdl.typing import Array, PyTree
+from jaxdl.scalar import absent, known
+from jaxdl.typing import Array, PyTree, Scalar
 
 
 def reduce(losses: Array, reduction: str, total: Array | int | None = None) -> Array:
@@ -40,7 +41,7 @@ def cross_entropy(
     *,
     weight: Array | None = None,
     ignore_index: int = -100,
-    label_smoothing: float = 0.0,
+    label_smoothing: Scalar = 0.0,
     reduction: str = "mean",
 ) -> Array:
     """Cross-entropy between the softmax of ``logits`` and ``labels``.
@@ -64,7 +65,7 @@ def cross_entropy(
     """
     _check_float(logits=logits)
     weights = _class_weights(weight, logits)
-    if not 0 <= label_smoothing <= 1:
+    if known(label_smoothing) and not 0 <= label_smoothing <= 1:
         raise ValueError(f"label_smoothing must be in [0, 1], got {label_smoothing}")
     if jnp.issubdtype(labels.dtype, jnp.floating):
         if ignore_index >= 0:
@@ -195,7 +196,7 @@ def l2_penalty(params: PyTree) -> Array:
 
 
 def _label_losses(
-    log_probs: Array, labels: Array, weights: Array, ignore_index: int, label_smoothing: float
+    log_probs: Array, labels: Array, weights: Array, ignore_index: int, label_smoothing: Scalar
 ) -> tuple[Array, Array]:
     """The weighted loss of every example, and the sum of the weights of their labels."""
     _check_labels(log_probs, labels)
@@ -206,7 +207,7 @@ def _label_losses(
     index = jnp.where((labels >= 0) & (labels < classes), labels, 0)
     weight = jnp.where(counted & (index != labels), jnp.nan, weights[index])
     losses = -weight * jnp.take_along_axis(log_probs, index[..., None], axis=-1)[..., 0]
-    if label_smoothing > 0:
+    if not absent(label_smoothing):
         spread = _weighted_sum(weights, log_probs) / classes
         losses = (1 - label_smoothing) * losses + label_smoothing * spread
     return jnp.where(counted, losses, 0), jnp.sum(jnp.where(counted, weight, 0))

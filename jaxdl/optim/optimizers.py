@@ -3,7 +3,8 @@
 ``updates, opt_state = tx.update(grads, opt_state, params)`` gives what torch's ``step()`` adds to params.
 Shared arguments: ``lr`` is a number or a schedule (updates made -> rate), applied last, see `scale_by_rate`;
 ``weight_decay`` adds ``weight_decay * param`` to the gradient (in `adamw` to the direction); ``eps`` is added to
-the denominator, outside the square root. A number outside its range raises ValueError.
+the denominator, outside the square root. A number outside its range raises ValueError. Rate, momentum and weight
+decay may be arrays (): one program then serves many values.
 Source: https://docs.pytorch.org/docs/stable/optim.html#algorithms
 """
 
@@ -15,7 +16,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxdl.typing import Array, PyTree
+from jaxdl.scalar import absent
+from jaxdl.typing import Array, PyTree, Scalar
 
 Rate = float | Array | Callable[[Array], Array]
 
@@ -57,9 +59,9 @@ def rates(opt_state: PyTree) -> list[RateState]:
 
 def sgd(
     lr: Rate = 1e-3,
-    momentum: float = 0.0,
+    momentum: Scalar = 0.0,
     dampening: float = 0.0,
-    weight_decay: float = 0.0,
+    weight_decay: Scalar = 0.0,
     nesterov: bool = False,
 ) -> optax.GradientTransformation:
     """Stochastic gradient descent, with torch's momentum: ``buffer = momentum * buffer + grad``.
@@ -71,7 +73,7 @@ def sgd(
       nesterov: looks one momentum step ahead; needs a momentum and no dampening.
     """
     _not_negative(lr=lr, momentum=momentum, weight_decay=weight_decay)
-    if nesterov and (momentum == 0 or dampening != 0):
+    if nesterov and (absent(momentum) or dampening != 0):
         raise ValueError(f"nesterov needs momentum above 0 and no dampening, got {momentum=}, {dampening=}")
     return optax.chain(*_l2(weight_decay), *_buffer(momentum, dampening, nesterov), scale_by_rate(lr))
 
@@ -80,7 +82,7 @@ def adam(
     lr: Rate = 1e-3,
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,
-    weight_decay: float = 0.0,
+    weight_decay: Scalar = 0.0,
     amsgrad: bool = False,
 ) -> optax.GradientTransformation:
     """Adam; its ``weight_decay`` is an L2 penalty inside the gradient, see `adamw` for the decoupled one.
@@ -98,7 +100,7 @@ def adamw(
     lr: Rate = 1e-3,
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,
-    weight_decay: float = 1e-2,
+    weight_decay: Scalar = 1e-2,
     amsgrad: bool = False,
 ) -> optax.GradientTransformation:
     """`adam` with decoupled weight decay: each update also takes ``rate * weight_decay * param`` off."""
@@ -110,8 +112,8 @@ def rmsprop(
     lr: Rate = 1e-2,
     alpha: float = 0.99,
     eps: float = 1e-8,
-    weight_decay: float = 0.0,
-    momentum: float = 0.0,
+    weight_decay: Scalar = 0.0,
+    momentum: Scalar = 0.0,
     centered: bool = False,
 ) -> optax.GradientTransformation:
     """RMSprop; the rate stands behind the momentum, so a schedule does not rescale what the buffer holds.
@@ -133,7 +135,7 @@ def rmsprop(
 def adagrad(
     lr: Rate = 1e-2,
     lr_decay: float = 0.0,
-    weight_decay: float = 0.0,
+    weight_decay: Scalar = 0.0,
     initial_accumulator_value: float = 0.0,
     eps: float = 1e-10,
 ) -> optax.GradientTransformation:
@@ -206,7 +208,7 @@ class DampenedState(NamedTuple):
     trace: PyTree
 
 
-def _dampened_trace(momentum: float, dampening: float) -> optax.GradientTransformation:
+def _dampened_trace(momentum: Scalar, dampening: float) -> optax.GradientTransformation:
     def init(params: PyTree) -> DampenedState:
         return DampenedState(jnp.zeros((), bool), optax.tree.zeros_like(params))
 
@@ -232,12 +234,14 @@ def _scale_by_sum(initial: float, eps: float) -> optax.GradientTransformation:
     return optax.GradientTransformation(init, update)
 
 
-def _l2(weight_decay: float) -> list[optax.GradientTransformation]:
-    return [optax.add_decayed_weights(weight_decay)] if weight_decay else []
+def _l2(weight_decay: Scalar) -> list[optax.GradientTransformation]:
+    return [] if absent(weight_decay) else [optax.add_decayed_weights(weight_decay)]
 
 
-def _buffer(momentum: float, dampening: float = 0.0, nesterov: bool = False) -> list[optax.GradientTransformation]:
-    if momentum == 0:
+def _buffer(
+    momentum: Scalar, dampening: float = 0.0, nesterov: bool = False
+) -> list[optax.GradientTransformation]:
+    if absent(momentum):
         return []
     return [_dampened_trace(momentum, dampening) if dampening else optax.trace(momentum, nesterov)]
 

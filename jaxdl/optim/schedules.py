@@ -11,25 +11,26 @@ from typing import Literal
 
 import jax.numpy as jnp
 
-from jaxdl.typing import Array
+from jaxdl.scalar import known
+from jaxdl.typing import Array, Scalar
 
 Schedule = Callable[[int | Array], Array]
 
 
-def constant(lr: float) -> Schedule:
+def constant(lr: Scalar) -> Schedule:
     """``lr``, always."""
     _check_rate(lr)
     return lambda _: jnp.full((), lr, float)
 
 
-def step_lr(lr: float, step_size: int, gamma: float = 0.1) -> Schedule:
+def step_lr(lr: Scalar, step_size: int, gamma: float = 0.1) -> Schedule:
     """``lr``, times ``gamma`` after every ``step_size`` counts."""
     _check_rate(lr)
     _positive("step_size", step_size)
     return lambda count: lr * gamma ** _float(count // step_size)
 
 
-def multi_step_lr(lr: float, milestones: Sequence[int], gamma: float = 0.1) -> Schedule:
+def multi_step_lr(lr: Scalar, milestones: Sequence[int], gamma: float = 0.1) -> Schedule:
     """``lr``, times ``gamma`` from each milestone on; one that is named twice counts twice."""
     _check_rate(lr)
     for milestone in milestones:
@@ -37,20 +38,20 @@ def multi_step_lr(lr: float, milestones: Sequence[int], gamma: float = 0.1) -> S
     return lambda count: lr * gamma ** _float(jnp.sum(jnp.asarray(milestones, int) <= jnp.asarray(count, int)))
 
 
-def exponential_lr(lr: float, gamma: float) -> Schedule:
+def exponential_lr(lr: Scalar, gamma: float) -> Schedule:
     """``lr * gamma**count``."""
     _check_rate(lr)
     return lambda count: lr * gamma ** _float(count)
 
 
-def cosine_annealing_lr(lr: float, t_max: int, eta_min: float = 0.0) -> Schedule:
+def cosine_annealing_lr(lr: Scalar, t_max: int, eta_min: float = 0.0) -> Schedule:
     """Half a cosine from ``lr`` at 0 to ``eta_min`` at ``t_max``; as in torch it rises again after that."""
     _check_rate(lr)
     _positive("t_max", t_max)
     return lambda count: _cosine(lr, eta_min, _float(count) / t_max)
 
 
-def linear_lr(lr: float, start_factor: float = 1 / 3, end_factor: float = 1.0, total_iters: int = 5) -> Schedule:
+def linear_lr(lr: Scalar, start_factor: float = 1 / 3, end_factor: float = 1.0, total_iters: int = 5) -> Schedule:
     """``lr`` times a factor that goes from ``start_factor`` to ``end_factor`` in ``total_iters`` counts and stays.
 
     Raises:
@@ -68,7 +69,7 @@ def linear_lr(lr: float, start_factor: float = 1 / 3, end_factor: float = 1.0, t
 
 
 def one_cycle_lr(
-    max_lr: float,
+    max_lr: Scalar,
     total_steps: int,
     pct_start: float = 0.3,
     anneal_strategy: Literal["cos", "linear"] = "cos",
@@ -134,11 +135,11 @@ def per_epoch(schedule: Schedule, steps_per_epoch: int) -> Schedule:
     return lambda count: schedule(count // steps_per_epoch)
 
 
-def _cosine(start: float, end: float, part: Array) -> Array:
+def _cosine(start: Scalar, end: Scalar, part: Array) -> Array:
     return end + (start - end) / 2 * (jnp.cos(jnp.pi * part) + 1)
 
 
-def _linear(start: float, end: float, part: Array) -> Array:
+def _linear(start: Scalar, end: Scalar, part: Array) -> Array:
     return (end - start) * part + start
 
 
@@ -146,8 +147,8 @@ def _float(count: int | Array) -> Array:
     return jnp.asarray(count, float)
 
 
-def _check_rate(lr: float) -> None:
-    if not lr >= 0:
+def _check_rate(lr: Scalar) -> None:
+    if known(lr) and not lr >= 0:
         raise ValueError(f"the rate must be 0 or more, got {lr}")
 
 
