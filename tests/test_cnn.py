@@ -50,7 +50,7 @@ def test_by_default_it_takes_28x28_to_ten_classes():
         "conv1.bias": (32,),
         "conv2.weight": (3, 3, 32, 64),
         "conv2.bias": (64,),
-        "fc1.weight": (7 * 7 * 64, 128),
+        "fc1.weight": (128, 7 * 7 * 64),
         "fc1.bias": (128,),
         "fc2.weight": (10, 128),
         "fc2.bias": (10,),

@@ -162,7 +162,7 @@ def _port(layer: torch.nn.MultiheadAttention) -> nnx.MultiHeadAttention:
 def _of_jaxdl(layer: torch.nn.MultiheadAttention) -> MultiheadAttention:
     port = MultiheadAttention(WIDTH, HEADS, rngs=nnx.Rngs(0))
     loaded(port, in_proj_weight=array(layer.in_proj_weight), in_proj_bias=layer.in_proj_bias)
-    loaded(port.out_proj, weight=array(layer.out_proj.weight).T, bias=layer.out_proj.bias)
+    loaded(port.out_proj, weight=layer.out_proj.weight, bias=layer.out_proj.bias)
     return port
 
 

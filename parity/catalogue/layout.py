@@ -23,7 +23,8 @@ from parity.catalogue.sides import BLANK, channels_last, loaded, normal, togethe
     instead="""
     kernel = weight.T                      # Linear
     kernel = weight.transpose(2, 3, 1, 0)  # Conv, grouped as well
-    # or jaxdl.nn.linear.Linear, which is (out, in), and jaxdl.nn.layout.CONV2D; parity tries a square weight both ways, by what the layer computes
+    # or jaxdl.nn.linear.Linear, which is (out, in), and jaxdl.nn.layout.CONV2D; parity tries a square weight
+    # both ways, by what the layer computes
     """,
 )
 def axes_of_weights() -> Facts:
