@@ -9,9 +9,9 @@ ROOT = Path(__file__).parents[1]
 MODULES = sorted(path for path in (ROOT / "jaxdl").rglob("*.py") if path.name != "__init__.py")
 # From the ground up; a module imports from floors below its own, or from those named before it on its own.
 FLOORS = """
-typing tree files config recipes
+typing scalar tree files config recipes
 
-nn.init nn.layout nn.linear nn.conv nn.pooling nn.norm nn.dropout nn.attention nn.losses
+nn.init nn.layout nn.activations nn.linear nn.conv nn.pooling nn.norm nn.dropout nn.attention nn.losses
 optim.optimizers optim.schedules optim.transforms
 data.paths data.idx data.npz data.tfds data.mnist data.folder data.sources data.subset data.transforms data.resize
 data.loader
@@ -19,7 +19,7 @@ data.loader
 models.net models.cnn models.resnet models.vit models
 
 engine.cache engine.run_folder engine.state engine.metrics engine.objective engine.step engine.parallel
-engine.checkpoint engine.weights engine.plots engine.log engine.graph engine.tensorboard engine.loop engine.hooks
+engine.checkpoint engine.weights engine.figure engine.plots engine.log engine.graph engine.tensorboard engine.loop engine.hooks
 engine.stopping
 
 build session train predict

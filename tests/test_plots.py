@@ -43,8 +43,8 @@ def evaluated(*accuracies, loss=0.5):
 @pytest.fixture
 def drawn(monkeypatch):
     """The figures, as they were saved."""
-    figures, save = [], plots._save
-    monkeypatch.setattr(plots, "_save", lambda figure, path: (figures.append(figure), save(figure, path)))
+    figures, save = [], plots.figure.save
+    monkeypatch.setattr(plots.figure, "save", lambda drawn, path: (figures.append(drawn), save(drawn, path)))
     return figures
 
 

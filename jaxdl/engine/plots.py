@@ -1,27 +1,21 @@
-"""The two figures a run leaves behind: its curves, and which classes it mistakes for which.
-
-matplotlib is imported when a figure is drawn, so that training does not wait for it; pyplot, which keeps global
-state and looks for a screen, is not used at all.
-"""
+"""The two figures a run leaves behind: its curves, and which classes it mistakes for which."""
 
 import itertools
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxdl.files import write_atomic
+from jaxdl.engine import figure
+from jaxdl.engine.figure import INK, LIGHT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 COLOURS = {"train": "#7d8894", "validation": "#d98200", "test": "#0b62a4"}
 KINDS = {"train": "train", "validation": "validation", "test": "eval"}  # of the records that make a curve
-LIGHT, INK = "#e4e7eb", "#333a42"
 MOST_ANNOTATED = 20  # classes; beyond, the cells are too small for their numbers
 MOST_NAMED = 50
 LONGEST_NAME = 24  # characters of a class name
@@ -44,11 +38,11 @@ def training_curves(records: Sequence[Mapping[str, Any]], path: Path) -> None:
     Raises:
       OSError: the file cannot be written.
     """
-    figure = _figure(10, 4)
-    left, right = figure.subplots(1, 2)
+    drawing = figure.new(10, 4)
+    left, right = drawing.subplots(1, 2)
     _loss_panel(left, _curves(records, "loss"))
     _accuracy_panel(right, {name: (x, 100 * y) for name, (x, y) in _curves(records, "accuracy").items()})
-    _save(figure, path)
+    figure.save(drawing, path)
 
 
 def confusion_matrix(counts: np.ndarray, classes: Sequence[str], path: Path) -> None:
@@ -68,8 +62,8 @@ def confusion_matrix(counts: np.ndarray, classes: Sequence[str], path: Path) -> 
     if counts.shape != (len(classes), len(classes)):
         raise ValueError(f"expected counts of shape {(len(classes),) * 2}, as there are names; got {counts.shape}")
     side = min(max(2.4, len(classes) * (0.52 if len(classes) <= MOST_ANNOTATED else 0.22)), 11)
-    figure = _figure(side + 2.6, side + 1.6)
-    axes = figure.subplots()
+    drawing = figure.new(side + 2.6, side + 1.6)
+    axes = drawing.subplots()
     # A class without examples has a row of zeros: it must not divide by its sum.
     shares = counts * ~np.eye(len(classes), dtype=bool) / np.maximum(counts.sum(1, keepdims=True), 1)
     _colour(axes, shares)
@@ -77,8 +71,8 @@ def confusion_matrix(counts: np.ndarray, classes: Sequence[str], path: Path) -> 
     if len(classes) <= MOST_ANNOTATED:
         _annotate(axes, counts, shares)
     correct, total = int(np.trace(counts)), int(counts.sum())
-    _title(axes, f"Accuracy {correct / total:.2%}: {correct} of {total}" if total else "No examples")
-    _save(figure, path)
+    figure.title(axes, f"Accuracy {correct / total:.2%}: {correct} of {total}" if total else "No examples")
+    figure.save(drawing, path)
 
 
 def _curves(records: Sequence[Mapping[str, Any]], name: str) -> Curves:
@@ -100,7 +94,7 @@ def _loss_panel(axes: "Axes", curves: Curves) -> None:
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 2.7 else (1,)))
         axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter("{x:g}")
-    _title(axes, "Loss (logarithmic)" if decades >= 1 else "Loss")
+    figure.title(axes, "Loss (logarithmic)" if decades >= 1 else "Loss")
     _draw(axes, curves, "{:.3g}")
 
 
@@ -117,7 +111,7 @@ def _accuracy_panel(axes: "Axes", curves: Curves) -> None:
         axes.plot(epochs[best], tests[best], "o", ms=11, mfc="none", mec=COLOURS["test"], clip_on=False)
         title = f"Accuracy, best on test data {tests[best]:.2f}% at epoch {round(epochs[best], 2):g}"
     axes.yaxis.set_major_formatter("{x:g}%")
-    _title(axes, title)
+    figure.title(axes, title)
     _draw(axes, curves, "{:.2f}%")
 
 
@@ -137,10 +131,7 @@ def _draw(axes: "Axes", curves: Curves, form: str) -> None:
             ends.append((known[-1], name, f"{name} {form.format(values[-1])}"))
     last = max((epochs.max() for epochs, _ in curves.values() if len(epochs)), default=1)
     axes.set_xlim(0, 1.02 * last)
-    axes.set_xlabel("epoch")
-    axes.grid(color=LIGHT)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    figure.frame(axes, "epoch")
     _label_ends(axes, ends)
 
 
@@ -192,24 +183,3 @@ def _annotate(axes: "Axes", counts: np.ndarray, shares: np.ndarray) -> None:
     for row, column in zip(*np.nonzero(counts), strict=True):
         colour = "#78828d" if row == column else "white" if shares[row, column] > dark else INK
         axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour, fontsize=9)
-
-
-def _figure(width: float, height: float) -> "Figure":
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    figure = Figure((width, height), dpi=100, layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1))
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _title(axes: "Axes", text: str) -> None:
-    axes.set_title(text, loc="left", color=INK, fontsize=11, weight="bold")
-
-
-def _save(figure: "Figure", path: Path) -> None:
-    with warnings.catch_warnings():
-        # A class name in a script that matplotlib's font lacks shows boxes: no reason to disturb the run.
-        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
-        write_atomic(path, lambda temporary: figure.savefig(temporary, format="png"))
