@@ -383,20 +383,26 @@ class Trained:
         )
 
 
-def trained(config: TrainConfig, images: Mapping[str, Any], path: Path) -> Trained:
+def trained(
+    config: TrainConfig,
+    images: Mapping[str, Any],
+    path: Path,
+    form: Callable[[nnx.Module], nnx.Module] = _same,
+) -> Trained:
     """The model of a run with the weights at ``path``.
 
     Args:
       config: the run's options.
       images: what ``config.json`` says under that name, see `Pictures`.
       path: ``weights.safetensors``.
+      form: the plain model -> the one whose weights these are.
 
     Raises:
       FileNotFoundError, ValueError: as `jaxdl.engine.weights.load`.
     """
     fields = {name: tuple(value) if isinstance(value, list) else value for name, value in images.items()}
     seen, key = Pictures(**fields), jax.random.key(0)
-    net = model(config.model, seen, key)
+    net = form(model(config.model, seen, key))
     _, start = state.create(net, optax.identity(), key)
     params, stats = weights.load(path, net, start.params, start.stats)
     nnx.update(net, params, stats)

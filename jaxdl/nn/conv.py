@@ -108,7 +108,7 @@ def conv2d(
     """
     _check_channels(x, weight, bias, groups)
     strides, dilations = pair("stride", stride, 1), pair("dilation", dilation, 1)
-    pads = _pads(padding, weight.shape[:2], strides, dilations)
+    pads = pads_of(padding, weight.shape[:2], strides, dilations)
     check_fits(x, weight.shape[:2], pads, dilations)
     y = _convolution(x, weight, strides, pads, dilations, groups)
     return y if bias is None else y + bias.reshape(1, 1, 1, -1)
@@ -224,9 +224,14 @@ def _check_channels(x: Array, weight: Array, bias: Array | None, groups: int) ->
         raise ValueError(f"expected a bias of shape {weight.shape[3:]}, got {bias.shape}")
 
 
-def _pads(
+def pads_of(
     padding: Padding, kernel: Sequence[int], strides: tuple[int, int], dilations: tuple[int, int]
 ) -> tuple[tuple[int, int], tuple[int, int]]:
+    """What is put before and behind the rows and the columns.
+
+    Raises:
+      ValueError: as `conv2d`.
+    """
     if padding == "same":
         if strides != (1, 1):
             raise ValueError(f"padding 'same' needs stride 1, got {strides}: give the padding as a number")
