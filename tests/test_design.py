@@ -22,6 +22,8 @@ engine.cache engine.run_folder engine.state engine.metrics engine.objective engi
 engine.checkpoint engine.weights engine.figure engine.plots engine.log engine.graph engine.tensorboard engine.loop engine.hooks
 engine.stopping
 
+methods.features methods.distill
+
 build session train predict
 """
 ORDER = {name: place for place, name in enumerate(FLOORS.split())}
