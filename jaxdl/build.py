@@ -67,6 +67,11 @@ class Pictures:
     fit: str = ""
     margin: int = 0
 
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> "Pictures":
+        """What ``config.json`` says under the name images."""
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+
     def inputs(self, augment: str = "", numbers: Sequence[Scalar] | None = None) -> step.Prepare:
         """What makes uint8 images a model's input: ``(key, batch) -> batch``, float32.
 
@@ -400,8 +405,7 @@ def trained(
     Raises:
       FileNotFoundError, ValueError: as `jaxdl.engine.weights.load`.
     """
-    fields = {name: tuple(value) if isinstance(value, list) else value for name, value in images.items()}
-    seen, key = Pictures(**fields), jax.random.key(0)
+    seen, key = Pictures.from_json(images), jax.random.key(0)
     net = form(model(config.model, seen, key))
     _, start = state.create(net, optax.identity(), key)
     params, stats = weights.load(path, net, start.params, start.stats)

@@ -36,12 +36,7 @@ def load(path: Path, model: nnx.Module, params: PyTree, stats: PyTree) -> tuple[
       FileNotFoundError: there is no such file.
       ValueError: it is damaged, or its names, shapes or types are not the model's (all differences at once).
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"no weights at {path}: the run has not ended yet, or this is no run")
-    try:
-        arrays = safetensors.numpy.load_file(path)
-    except safetensors.SafetensorError as error:
-        raise ValueError(f"{path} is no whole safetensors file ({error})") from error
+    arrays = read(path)
     wanted, known = tree.flatten(params) | tree.flatten(stats), layouts(model)
     problems = [f"{name} is missing" for name in wanted if name not in arrays]
     problems += [f"{name} is not in the model" for name in arrays if name not in wanted]
@@ -54,6 +49,21 @@ def load(path: Path, model: nnx.Module, params: PyTree, stats: PyTree) -> tuple[
     if problems:
         raise ValueError(f"{path} does not fit the model: {'; '.join(sorted(problems))}")
     return tuple(tree.map_named(lambda name, _: values[name], part) for part in (params, stats))
+
+
+def read(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a safetensors file, under torch's names and in torch's layouts.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: it is damaged.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights at {path}: the run has not ended yet, or this is no run")
+    try:
+        return safetensors.numpy.load_file(path)
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{path} is no whole safetensors file ({error})") from error
 
 
 def _convert(array: np.ndarray, like: Array, layout: Layout | None) -> np.ndarray:
