@@ -25,7 +25,8 @@ def save(path: Path, model: nnx.Module, params: PyTree, stats: PyTree) -> None:
     values = tree.flatten(params) | tree.flatten(stats)
     theirs = to_torch(model, {name: np.asarray(value) for name, value in values.items()})
     arrays = {name: np.asarray(array, order="C") for name, array in theirs.items()}
-    arrays = {name: array.astype(np.int64) if array.dtype.kind == "i" else array for name, array in arrays.items()}
+    # Counters are int64 in torch; codes of int8 stay what they are.
+    arrays = {name: array.astype(np.int64) if array.dtype == np.int32 else array for name, array in arrays.items()}
     files.write_atomic(path, lambda temporary: safetensors.numpy.save_file(arrays, temporary, {"format": "pt"}))
 
 
