@@ -231,8 +231,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def _restore(hint: Any, value: Any) -> Any:
-    if isinstance(value, list):
-        return tuple(value)
+    if isinstance(value, list | tuple):
+        return tuple(_restore(typing.get_args(hint)[0], part) for part in value)
     return Path(value) if value is not None and Path in (hint, *typing.get_args(hint)) else value
 
 

@@ -1,5 +1,7 @@
+import dataclasses
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -66,3 +68,20 @@ def test_help_lists_every_option_without_loading_jax():
 
 def test_nearest_is_empty_when_nothing_is_near():
     assert nearest("xyz", ["momentum"]) == ""
+
+
+def test_a_list_of_paths_survives_the_way_through_json():
+    @dataclasses.dataclass(frozen=True)
+    class Options:
+        runs: tuple[Path, ...] = ()
+        sizes: tuple[int, int] | None = None
+
+    @dataclasses.dataclass(frozen=True)
+    class Config:
+        own: Options = dataclasses.field(default_factory=Options)
+
+    given = {"runs": (Path("a"), Path("b")), "sizes": (3, 4)}
+    config = replace(Config(), given)
+    assert to_dict(config) == {"runs": ["a", "b"], "sizes": [3, 4]}
+    assert replace(Config(), to_dict(config)) == config
+    assert config.own.runs == given["runs"]
