@@ -198,7 +198,7 @@ class Job:
       chunk_steps: how many make one program.
       model: the plain one; gives names and layouts of what `deploy` returns.
       deploy: ``(params, stats)`` of the state -> those of ``model``.
-      mesh: the devices.
+      plan: the devices, and how batches are split over them.
       state: where the run starts.
       train_step, eval_step, predict_step, gradients: see `jaxdl.engine.step`.
     """
@@ -211,12 +211,17 @@ class Job:
     chunk_steps: int
     model: nnx.Module
     deploy: Deploy
-    mesh: Mesh
+    plan: parallel.Plan
     state: TrainState
-    train_step: Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+    train_step: step.Step
     eval_step: Callable[[TrainState, Batch], Metrics]
     predict_step: Callable[[TrainState, Batch], Array]
-    gradients: Callable[[TrainState, Batch], tuple[PyTree, PyTree, Metrics]]
+    gradients: step.Gradient
+
+    @property
+    def mesh(self) -> Mesh:
+        """The devices."""
+        return self.plan.mesh
 
 
 def job(config: TrainConfig, source: sources.Source, technique: Technique = PLAIN) -> Job:
@@ -242,26 +247,32 @@ def job(config: TrainConfig, source: sources.Source, technique: Technique = PLAI
     if run.early_stop is not None and run.early_stop < 1:
         raise ValueError(f"--early-stop expects a number of epochs, at least 1; got {run.early_stop}")
     tx = technique.tx(optimizer(config.optim, loader.steps_per_epoch, steps))
-    net, graph, first = start(config, seen, tx, technique)
-    mesh = parallel.make_mesh(parallel.first_devices(run.devices))
+    plan = parallel.make_plan(config.scale)
+    with plan.birthplace():
+        net, graph, first = start(config, seen, tx, technique)
+    plan.check(loader, first)
     loss_fn = technique.objective(objective(config.optim, source))
     dtype, inputs = DTYPES[run.precision], technique.inputs(seen.inputs(config.data.augment))
     eval_step, predict_step = inference(net, seen, dtype, technique.deploy)
+
+    def gradients(graph: nnx.GraphDef) -> step.Gradient:
+        return step.gradients(graph, loss_fn, inputs, dtype)
+
     return Job(
         seen=seen,
         loader=loader,
         tests=test_loader(source),
         validation=validation,
         steps=steps,
-        chunk_steps=run.chunk_steps or _chunk_steps(eval_step, first, loader, mesh),
+        chunk_steps=run.chunk_steps or _chunk_steps(eval_step, first, loader, plan.mesh),
         model=net,
         deploy=technique.deploy,
-        mesh=mesh,
-        state=parallel.replicate(mesh, first),
-        train_step=step.train_step(graph, loss_fn, tx, inputs, dtype),
+        plan=plan,
+        state=plan.place(first),
+        train_step=step.update_step(plan.gradient(gradients, graph, first), tx),
         eval_step=eval_step,
         predict_step=predict_step,
-        gradients=step.gradients(graph, loss_fn, inputs, dtype),
+        gradients=gradients(graph),
     )
 
 

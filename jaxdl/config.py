@@ -137,10 +137,6 @@ class RunOptions:
     """Of initial weights, order of the data, dropout and augmentation."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Type to compute in; parameters stay float32."""
-    parallel: Literal["jit"] = "jit"
-    """How steps are placed on several devices: one program over a mesh."""
-    devices: int = 1
-    """Devices to split each batch over."""
     out: Path | None = None
     """The run's folder. Without it: a new one under runs/."""
     resume: bool = False
@@ -160,6 +156,22 @@ class RunOptions:
 
 
 @dataclasses.dataclass(frozen=True)
+class ScaleOptions:
+    """Over which devices and processes each batch is split."""
+
+    devices: int = 1
+    """Devices of each process to split a batch over."""
+    parallel: Literal["jit", "pmap"] = "jit"
+    """jit: one program for the whole batch over a mesh of devices. pmap: a program for each device's share."""
+    uneven: Literal["pad", "error"] = "pad"
+    """A batch that the devices do not divide. pad: with examples that count in no mean. error: refuse it."""
+    sync_batchnorm: bool = True
+    """BatchNorm takes the statistics of the whole batch; otherwise each device those of its own share."""
+    fsdp: bool = False
+    """Split parameters and optimizer state over the devices, too (jit): each holds a part of them."""
+
+
+@dataclasses.dataclass(frozen=True)
 class TrainConfig:
     """All options of ``python -m jaxdl.train``."""
 
@@ -167,6 +179,7 @@ class TrainConfig:
     model: ModelOptions = dataclasses.field(default_factory=ModelOptions)
     optim: OptimizerOptions = dataclasses.field(default_factory=OptimizerOptions)
     run: RunOptions = dataclasses.field(default_factory=RunOptions)
+    scale: ScaleOptions = dataclasses.field(default_factory=ScaleOptions)
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -117,7 +117,7 @@ class Session:
             inspect = [self._inspect(board) for board in boards]
             hooks = [log, evaluate, *([stop] if stop else []), *inspect, save]
             started = time.perf_counter()
-            train = parallel.train_chunk(job.train_step, job.loader.take, job.mesh)
+            train = job.plan.train_chunk(job.train_step, job.loader.take)
             arrays = parallel.replicate(job.mesh, job.loader.resident_arrays)
             chunks = job.loader.chunks(self.first, last, job.chunk_steps, run.save_every)
             chunks = stop.until_done(chunks) if stop else chunks

@@ -18,7 +18,9 @@ data.loader
 
 models.net models.cnn models.resnet models.vit models
 
-engine.cache engine.run_folder engine.state engine.metrics engine.objective engine.step engine.parallel
+engine.cache engine.run_folder engine.state engine.metrics engine.objective engine.step
+engine.parallel.devices engine.parallel.shares engine.parallel.gradient engine.parallel.programs engine.parallel.plan
+engine.parallel
 engine.checkpoint engine.weights engine.figure engine.plots engine.log engine.graph engine.tensorboard engine.loop engine.hooks
 engine.stopping
 

@@ -13,6 +13,8 @@ from jaxdl.typing import Batch, PyTree
 
 RESIDENT_LIMIT = 2**30  # bytes; a larger set is streamed unless asked otherwise
 
+Columns = Callable[[int], np.ndarray]  # of a batch of a size
+
 
 @dataclasses.dataclass(frozen=True)
 class Chunk:
@@ -25,6 +27,20 @@ class Chunk:
     start: int
     stop: int
     items: PyTree
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """What one of several processes has of a chunk's items.
+
+    Attributes:
+      values: as `Chunk.items`, with this process's examples of each batch only.
+      size: how many examples a whole batch has.
+    """
+
+    values: PyTree
+    size: int = dataclasses.field(metadata={"static": True})
 
 
 class Loader:
@@ -68,6 +84,12 @@ class Loader:
         self.steps_per_epoch = self.full_batches + bool(self.ragged and not drop_last)
 
     @property
+    def sizes(self) -> list[int]:
+        """How many examples the batches have: the full ones, and the last of an epoch where it has fewer."""
+        last = [] if self.drop_last or not self.ragged else [self.ragged]
+        return [self.batch_size, *last]
+
+    @property
     def batch_bytes(self) -> int:
         """The size of a batch as it is stored."""
         return _bytes(self.split) * self.batch_size // self.examples
@@ -93,18 +115,22 @@ class Loader:
         epoch, batch = divmod(step, self.steps_per_epoch)
         return self.order(epoch)[batch * self.batch_size : (batch + 1) * self.batch_size]
 
-    def chunks(self, start: int, stop: int, steps: int, marks: int | None = None) -> Iterator[Chunk]:
+    def chunks(
+        self, start: int, stop: int, steps: int, marks: int | None = None, columns: Columns | None = None
+    ) -> Iterator[Chunk]:
         """Steps ``start`` to ``stop`` in chunks of at most ``steps``.
 
         Chunks lie on a grid that does not depend on ``start``: it begins anew with each epoch, sets the ragged
         last batch apart, and has a line at every multiple of ``marks``. So a run that is resumed on the grid
         executes the programs that an undisturbed run executes, and gets the same bits.
+
+        Given ``columns``, only these examples of a batch are read, and items are a `Share`: one of several processes.
         """
         spans = self._spans(start, stop, steps, marks)
         if self.resident:
-            yield from self._indexed(spans)
+            yield from self._indexed(spans, columns)
         else:
-            yield from self._prefetched(self._indexed(spans))
+            yield from self._prefetched(self._indexed(spans, columns))
 
     def _spans(self, start: int, stop: int, steps: int, marks: int | None) -> Iterator[tuple[int, int]]:
         while start < stop:
@@ -120,25 +146,28 @@ class Loader:
             yield start, end
             start = end
 
-    def _indexed(self, spans: Iterator[tuple[int, int]]) -> Iterator[Chunk]:
+    def _indexed(self, spans: Iterator[tuple[int, int]], columns: Columns | None) -> Iterator[Chunk]:
         epoch, order = -1, np.empty(0, np.int32)
         for start, stop in spans:
             if start // self.steps_per_epoch != epoch:
                 epoch = start // self.steps_per_epoch
                 order = self.order(epoch)
             first = start % self.steps_per_epoch * self.batch_size
-            rows = order[first : first + (stop - start) * self.batch_size]
-            yield Chunk(start, stop, rows.reshape(stop - start, -1))
+            rows = order[first : first + (stop - start) * self.batch_size].reshape(stop - start, -1)
+            size = rows.shape[1]
+            yield Chunk(start, stop, Share(rows[:, columns(size)], size) if columns else rows)
 
     def _prefetched(self, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
         """Gathers a chunk in a thread while the device works on the one before."""
 
-        def gather(chunk: Chunk) -> Chunk:
-            batches = {
-                name: np.asarray(rows[chunk.items.ravel()]).reshape(*chunk.items.shape, *rows.shape[1:])
-                for name, rows in self.split.items()
+        def read(rows: np.ndarray) -> Batch:
+            return {
+                name: np.asarray(stored[rows.ravel()]).reshape(*rows.shape, *stored.shape[1:])
+                for name, stored in self.split.items()
             }
-            return dataclasses.replace(chunk, items=batches)
+
+        def gather(chunk: Chunk) -> Chunk:
+            return dataclasses.replace(chunk, items=jax.tree.map(read, chunk.items))
 
         with ThreadPoolExecutor(1, "prefetch") as pool:
             ahead = None

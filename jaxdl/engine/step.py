@@ -12,6 +12,8 @@ from jaxdl.optim.optimizers import rates
 from jaxdl.typing import Array, Batch, LossFn, Metrics, PyTree
 
 Prepare = Callable[[Array, Batch], Batch]
+Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+Gradient = Callable[[TrainState, Batch], tuple[PyTree, PyTree, Metrics]]  # gradients, new stats, metrics
 
 
 def train_step(
@@ -20,7 +22,7 @@ def train_step(
     tx: optax.GradientTransformation,
     prepare: Prepare,
     dtype: jnp.dtype | None = None,
-) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+) -> Step:
     """One optimizer step.
 
     Args:
@@ -30,7 +32,11 @@ def train_step(
       prepare: ``(key, batch) -> batch``: what makes a stored batch a model's input, augmentation included.
       dtype: the type to compute in (``jnp.bfloat16``); parameters and their updates stay float32.
     """
-    gradient = gradients(graphdef, loss_fn, prepare, dtype)
+    return update_step(gradients(graphdef, loss_fn, prepare, dtype), tx)
+
+
+def update_step(gradient: Gradient, tx: optax.GradientTransformation) -> Step:
+    """The second half of `train_step`: what the optimizer makes of the gradients of a batch."""
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         grads, stats, metrics = gradient(state, batch)
@@ -45,7 +51,7 @@ def train_step(
 
 def gradients(
     graphdef: nnx.GraphDef, loss_fn: LossFn, prepare: Prepare, dtype: jnp.dtype | None = None
-) -> Callable[[TrainState, Batch], tuple[PyTree, PyTree, Metrics]]:
+) -> Gradient:
     """``(state, batch) -> (gradients, new stats, metrics)``: the first half of `train_step`, same arguments."""
 
     def gradient(state: TrainState, batch: Batch) -> tuple[PyTree, PyTree, Metrics]:

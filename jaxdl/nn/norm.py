@@ -22,12 +22,20 @@ class BatchNorm(nnx.Module):
       eps: added to the variance.
       momentum: the weight of the newest batch, as in torch (flax counts the other way round).
       use_running_average: evaluate rather than train.
+      axis_name: the axis over which devices hold equal shares of the batch, as torch's SyncBatchNorm. Under jit
+        the batch is whole however many devices there are, and nothing is to be named.
 
     Source: Ioffe and Szegedy 2015, https://docs.pytorch.org/docs/stable/generated/torch.nn.BatchNorm2d.html
     """
 
     def __init__(
-        self, features: int, *, eps: float = 1e-5, momentum: float = 0.1, use_running_average: bool = False
+        self,
+        features: int,
+        *,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        use_running_average: bool = False,
+        axis_name: str | None = None,
     ) -> None:
         self.weight = nnx.Param(jnp.ones((features,)))
         self.bias = nnx.Param(jnp.zeros((features,)))
@@ -35,6 +43,7 @@ class BatchNorm(nnx.Module):
         self.running_var = nnx.BatchStat(jnp.ones((features,)))
         self.num_batches_tracked = nnx.BatchStat(jnp.zeros((), jnp.int32))
         self.eps, self.momentum, self.use_running_average = eps, momentum, use_running_average
+        self.axis_name = axis_name
 
     def __call__(self, x: Array) -> Array:
         """Normalises ``x`` (..., features); the result has its dtype.
@@ -53,24 +62,29 @@ class BatchNorm(nnx.Module):
         scale = (weight * lax.rsqrt(var + self.eps)).reshape(shape)
         return ((wide - mean.reshape(shape)) * scale + bias.reshape(shape)).astype(x.dtype)
 
-    def set_view(self, use_running_average: bool | None = None) -> None:
+    def set_view(self, use_running_average: bool | None = None, axis_name: str | None = None) -> None:
         """What `nnx.view` calls."""
         if use_running_average is not None:
             self.use_running_average = use_running_average
+        if axis_name is not None:
+            self.axis_name = axis_name
 
     def _track(self, x: Array) -> tuple[Array, Array]:
         """The mean and biased variance of the batch, which the running statistics follow."""
-        count = math.prod(x.shape[:-1])
+        count = math.prod(x.shape[:-1]) * (lax.axis_size(self.axis_name) if self.axis_name else 1)
         if count < 2:
             raise ValueError(f"expected more than one value per channel in training, got shape {x.shape}")
         axes = tuple(range(x.ndim - 1))
-        mean = x.mean(axes, keepdims=True)
-        var = jnp.square(x - mean).mean(axes)
+        mean = self._over_devices(x.mean(axes, keepdims=True))
+        var = self._over_devices(jnp.square(x - mean).mean(axes))
         mean = mean.reshape(-1)
         self._follow(self.running_mean, mean)
         self._follow(self.running_var, var * (count / (count - 1)))
         self.num_batches_tracked[...] += 1
         return mean, var
+
+    def _over_devices(self, mean: Array) -> Array:
+        return lax.pmean(mean, self.axis_name) if self.axis_name else mean
 
     def _follow(self, running: nnx.BatchStat[Array], batch: Array) -> None:
         running[...] = (1 - self.momentum) * running[...] + self.momentum * lax.stop_gradient(batch)

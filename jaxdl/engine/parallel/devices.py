@@ -1,0 +1,85 @@
+"""Which devices a run has, and how its arrays lie on them."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from jaxdl.typing import Array, PyTree
+
+AXIS = "data"
+SMALL = 1024  # elements; an array below costs more to gather than it takes
+
+
+def make_mesh(devices: Sequence[Any]) -> Mesh:
+    """All devices along the one axis ``"data"``."""
+    return Mesh(np.asarray(devices), (AXIS,), axis_types=(AxisType.Auto,))
+
+
+def first_devices(count: int) -> list[Any]:
+    """The first ``count`` devices of each process, process by process.
+
+    Raises:
+      ValueError: a process has fewer.
+    """
+    groups = itertools.groupby(jax.devices(), lambda device: device.process_index)
+    processes = [list(group) for _, group in groups]
+    fewest = min(map(len, processes))
+    if not 1 <= count <= fewest:
+        raise ValueError(f"--devices must lie between 1 and the {fewest} there are; got {count}")
+    return [device for devices in processes for device in devices[:count]]
+
+
+def replicate(mesh: Mesh, tree: PyTree) -> PyTree:
+    """The same arrays on every device of the mesh, in buffers of their own (a step may donate them)."""
+    return _put(mesh, tree, lambda _: PartitionSpec())
+
+
+def shard(mesh: Mesh, tree: PyTree) -> PyTree:
+    """The arrays split over the devices, each along the longest axis that they divide; small ones are replicated.
+
+    XLA gathers what a layer needs when it needs it, and each device updates the part that it holds.
+    Source: Rajbhandari et al. 2020, "ZeRO"; torch's FullyShardedDataParallel.
+    """
+
+    def longest(leaf: Array) -> PartitionSpec:
+        axes = [axis for axis, size in enumerate(leaf.shape) if size % mesh.size == 0]
+        if leaf.size < SMALL or not axes:
+            return PartitionSpec()
+        return PartitionSpec(*[None] * max(axes, key=lambda axis: leaf.shape[axis]), AXIS)
+
+    return _put(mesh, tree, longest)
+
+
+def to_host(tree: PyTree) -> PyTree:
+    """NumPy arrays. Every process has to call it: an array of which a process has a part is gathered."""
+    return jax.tree.map(_whole, tree)
+
+
+def _whole(array: Any) -> np.ndarray:
+    if isinstance(array, jax.Array) and not (array.is_fully_addressable or array.is_fully_replicated):
+        assert isinstance(array.sharding, NamedSharding)
+        array = jax.jit(jnp.copy, out_shardings=NamedSharding(array.sharding.mesh, PartitionSpec()))(array)
+    return np.asarray(array)
+
+
+def _put(mesh: Mesh, tree: PyTree, spec: Callable[[Array], PartitionSpec]) -> PyTree:
+    shardings = jax.tree.map(lambda leaf: NamedSharding(mesh, spec(leaf)), tree)
+    if mesh.is_multi_process:
+        return jax.tree.map(_put_own_part, tree, shardings)
+    # device_put keeps a buffer that lies on the right device already, even where two leaves share it, as Adam's
+    # zeros do; a program cannot take the same buffer twice.
+    return jax.device_put(jax.tree.map(jnp.copy, tree), shardings)
+
+
+def _put_own_part(leaf: Any, sharding: NamedSharding) -> Array:
+    """What this process's devices hold of an array that every process has."""
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        data = _put_own_part(jax.random.key_data(leaf), sharding)
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+    host = np.asarray(leaf)
+    return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
