@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -21,7 +21,7 @@ from jaxdl.recipes import RECIPES
 Config = TypeVar("Config", bound=TrainConfig)
 
 if TYPE_CHECKING:  # they import jax, which --help and a mistyped option do not need
-    from jaxdl.build import Job, Technique
+    from jaxdl.build import Pictures, Technique
     from jaxdl.data.sources import Source
 
     Make = Callable[[Config, Source], Technique]
@@ -64,8 +64,10 @@ def plain(*_: object) -> "Technique":
     return PLAIN
 
 
-def read_options(argv: Sequence[str], default: Config, prog: str) -> Config:
+def read_options(argv: Sequence[str], default: Config, prog: str, free: Collection[str] = ()) -> Config:
     """The options of a command line, over those of its recipe and of the run that it resumes.
+
+    ``free``: options of its own that may change when it is resumed.
 
     Raises:
       ValueError: an unknown recipe, or a resumed run that was started with other options (all that differ).
@@ -86,16 +88,16 @@ def read_options(argv: Sequence[str], default: Config, prog: str) -> Config:
         return config
     before = read_config(config.run.out)
     recorded = replace(default, before["options"] | before.get("technique", {}))
-    return same_run(recorded, parse(recorded, argv, prog))
+    return same_run(recorded, parse(recorded, argv, prog), free)
 
 
-def same_run(recorded: Config, config: Config) -> Config:
+def same_run(recorded: Config, config: Config, more_free: Collection[str] = ()) -> Config:
     """``config``, if a run that was started with ``recorded`` can go on with it.
 
     Raises:
       ValueError: it cannot, with every option that differs.
     """
-    free = FREE - LENGTH if recorded.optim.schedule in ENDING_SCHEDULES else FREE
+    free = (FREE - LENGTH if recorded.optim.schedule in ENDING_SCHEDULES else FREE) | {*more_free}
     before, now = to_dict(recorded), to_dict(config)
     changed = [
         f"--{name.replace('_', '-')} was {before[name]}, is {now[name]}"
@@ -114,10 +116,7 @@ def train(config: Config, technique: "Make[Config]" = plain) -> int:
     from jaxdl.engine.cache import enable_compilation_cache
 
     enable_compilation_cache()
-    if config.data.dataset is None:
-        source, notice = sources.load_default(config.data.data_dir)
-    else:
-        source, notice = sources.load(config.data.dataset, config.data.data_dir), None
+    source, notice = sources.chosen(config.data.dataset, config.data.data_dir)
     config = replace(config, {"dataset": source.name})
     changes = technique(config, source)
     source = changes.data(source)
@@ -125,11 +124,11 @@ def train(config: Config, technique: "Make[Config]" = plain) -> int:
     config = replace(config, {"chunk_steps": job.chunk_steps})
     out = config.run.out or new_path(Path("runs"), f"{source.name}-{config.model.model}")
     with contextlib.closing(RunFolder(out, resume=config.run.resume)) as folder:
-        write_config(folder, config, source, job)
+        write_config(folder, config, source, job.seen)
         return session.Session(config, source, job, folder, notice).run()
 
 
-def write_config(folder: RunFolder, config: TrainConfig, source: "Source", job: "Job") -> None:
+def write_config(folder: RunFolder, config: TrainConfig, source: "Source", seen: "Pictures") -> None:
     """Writes ``config.json``: what is needed to resume the run, to repeat it and to use its weights.
 
     Raises:
@@ -154,8 +153,13 @@ def write_config(folder: RunFolder, config: TrainConfig, source: "Source", job: 
         "flax": flax.__version__,
         "optax": optax.__version__,
     }
-    seen = dataclasses.asdict(job.seen)
-    known = {"options": options, "technique": recorded, "images": seen, "data": data, "versions": versions}
+    known = {
+        "options": options,
+        "technique": recorded,
+        "images": dataclasses.asdict(seen),
+        "data": data,
+        "versions": versions,
+    }
     files.write_json(folder.config, known)
 
 

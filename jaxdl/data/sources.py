@@ -103,6 +103,11 @@ def load(name: str, data_dir: Path | None = None) -> Source:
     return _LOADERS[name](name, data_dir)
 
 
+def chosen(name: str | None, data_dir: Path | None) -> tuple[Source, str | None]:
+    """A data set by name, or the default one, and a line for the user where there is something to say."""
+    return load_default(data_dir) if name is None else (load(name, data_dir), None)
+
+
 def load_default(data_dir: Path | None) -> tuple[Source, str | None]:
     """MNIST if it can be had, otherwise the embedded digits and a line that says so.
 

@@ -1,7 +1,8 @@
 """Averages that stay exact over ragged batches: every metric is a (sum, count) pair until it is read."""
 
-from collections.abc import Iterable
-from typing import Any
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -34,6 +35,33 @@ def host_total(parts: Iterable[Metrics]) -> Metrics:
 def means(metrics: Metrics) -> dict[str, float]:
     """What a person reads: sum / count of each, as Python floats; NaN where nothing was counted."""
     return {name: float(s) / float(n) if float(n) else float("nan") for name, (s, n) in metrics.items()}
+
+
+class Spread(NamedTuple):
+    """Values of equal runs that differ in their seed: the mean, what it says of others, and the extremes.
+
+    ``std`` divides by n - 1; ``low`` and ``high`` are the 95% confidence interval of the mean by Student's t. Of one
+    value they are NaN.
+    """
+
+    n: int
+    mean: float
+    std: float
+    low: float
+    high: float
+    smallest: float
+    largest: float
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """The `Spread` of some numbers, at least one."""
+    from scipy.special import stdtrit
+
+    found, n = np.asarray(values, np.float64), len(values)
+    mean = float(found.mean())
+    std = float(found.std(ddof=1)) if n > 1 else math.nan
+    half = float(stdtrit(n - 1, 0.975)) * std / math.sqrt(n) if n > 1 else math.nan
+    return Spread(n, mean, std, mean - half, mean + half, float(found.min()), float(found.max()))
 
 
 def _sum(values: Any) -> Any:
