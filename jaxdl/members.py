@@ -44,14 +44,20 @@ def use_cores() -> None:
         jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
 
 
-def check(config: TrainConfig) -> None:
-    """Raises ValueError for a number that a program could not check, because there it is an array."""
-    build.optimizer(config.optim, 1, 2)
-    Dropout(config.model.dropout)
-    if config.model.dropout == 1:
-        raise ValueError("--dropout must be below 1 in a sweep; got 1.0")
+def check(config: TrainConfig, source: Source) -> None:
+    """What a run would say of its options before it begins, also of those that are arrays to a program.
+
+    Raises:
+      ValueError: options that do not fit each other or the data.
+    """
+    loader, seen = build.train_loader(config, source), build.Pictures(source.image_shape, source.classes)
+    build.optimizer(config.optim, loader.steps_per_epoch, max(config.run.epochs, 1) * loader.steps_per_epoch)
+    seen.inputs(config.data.augment)
     smoothing = config.optim.label_smoothing
     losses.cross_entropy(jnp.zeros((1, 2)), jnp.zeros(1, jnp.int32), label_smoothing=smoothing)
+    if config.model.dropout == 1:
+        raise ValueError("--dropout must be below 1 where runs are trained together; got 1.0")
+    nnx.eval_shape(lambda: build.model(config.model, seen, jax.random.key(0)))
 
 
 class Members:
@@ -62,6 +68,7 @@ class Members:
       source: the data; the members are measured on its test split.
       capacity: members that there is room for; None: those of the group. Each capacity is a program of its own.
       way: how a device goes through its members; None: the faster one, see `Members.choose`.
+      like: another program on the same data, whose copy of them is used.
 
     Attributes:
       job: the run of the first member, put together.
@@ -73,7 +80,13 @@ class Members:
     """
 
     def __init__(
-        self, group: Group, source: Source, *, capacity: int | None = None, way: sweep.Way | None = None
+        self,
+        group: Group,
+        source: Source,
+        *,
+        capacity: int | None = None,
+        way: sweep.Way | None = None,
+        like: "Members | None" = None,
     ) -> None:
         self.source, self.config = source, group.config
         self.job = build.job(group.config, source)
@@ -82,7 +95,8 @@ class Members:
         self.capacity = -(-room // self.mesh.size) * self.mesh.size
         # Member i lies in row rows[i], so that the devices have as many each as can be.
         self.rows = np.arange(self.capacity).reshape(self.mesh.size, -1).T.ravel()
-        self.arrays = parallel.replicate(self.mesh, self.job.loader.resident_arrays)
+        shared = like is not None and like.mesh == self.mesh
+        self.arrays = like.arrays if shared else parallel.replicate(self.mesh, self.job.loader.resident_arrays)
         self.graph = build.start(group.config, self.job.seen, optax.identity())[1]
         self.way, self.why = (way, "as asked") if way else self.choose(group)
         self.program = self._program(self.way)

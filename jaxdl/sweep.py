@@ -127,7 +127,7 @@ def sweep(config: SweepConfig, plan: Sequence[Member]) -> int:
     enable_compilation_cache()
     source, notice = sources.chosen(config.data.dataset, config.data.data_dir)
     for member in plan[:: config.sweep.seeds]:
-        members.check(member.config)
+        members.check(member.config, source)
     varying = {name for name in plan[-1].setting if len({settings.shown(m.setting[name]) for m in plan}) > 1}
     programs = groups([replace(member.config, {"dataset": source.name}) for member in plan], varying)
     out = config.run.out or new_path(Path("runs"), f"sweep-{source.name}-{config.model.model}")

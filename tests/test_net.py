@@ -1,12 +1,14 @@
 """The document's network against its torch twin."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
 from flax import nnx
 
-from jaxdl import tree
+from jaxdl import build, tree
+from jaxdl.config import ModelOptions
 from jaxdl.models import Net
 
 SHAPE = (5, 4, 2)
@@ -61,3 +63,35 @@ def test_dropout_acts_on_the_hidden_layer_in_training_alone():
 def test_images_of_another_size_are_refused():
     with pytest.raises(ValueError, match=r"expected 40 features in the last axis, got shape \(1, 64\)"):
         Net(SHAPE, rngs=nnx.Rngs(0))(jnp.zeros((1, 8, 8, 1)))
+
+
+class Deep(torch.nn.Module):
+    """Two hidden layers with GELU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1 = torch.nn.Linear(5 * 4 * 2, 16)
+        self.fc2 = torch.nn.Linear(16, 16)
+        self.fc3 = torch.nn.Linear(16, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.nn.functional.gelu(self.fc1(torch.flatten(x, 1)))
+        return self.fc3(torch.nn.functional.gelu(self.fc2(x)))
+
+
+def test_a_deeper_one_with_another_activation_is_torchs(prove_gradients):
+    def port() -> Net:
+        return Net(SHAPE, 3, hidden=16, depth=2, activation="gelu", rngs=nnx.Rngs(0))
+
+    prove_gradients(Deep, port, images())
+
+
+def test_depth_and_activation_are_options_of_the_command_line():
+    seen = build.Pictures((8, 8, 1), tuple("ab"))
+    net = build.model(ModelOptions(depth=3, activation="tanh", hidden=4), seen, jax.random.key(0))
+    names = tree.flatten(nnx.to_pure_dict(nnx.state(net)))
+    assert [name for name in names if name.endswith("weight")] == [f"fc{number}.weight" for number in (1, 2, 3, 4)]
+    with pytest.raises(ValueError, match="--depth must be at least 1; got 0"):
+        build.model(ModelOptions(depth=0), seen, jax.random.key(0))
+    with pytest.raises(ValueError, match="--activation has no meaning for vit"):
+        build.model(ModelOptions(model="vit", activation="tanh"), seen, jax.random.key(0))
