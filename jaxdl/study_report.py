@@ -170,7 +170,9 @@ def importances(study: Study) -> tuple[dict[str, float], int]:
     )
     if len(known) < FEWEST or len({trial.intermediate_values[1] for trial in known}) == 1:
         return {}, len(known)
-    return get_param_importances(early, evaluator=FanovaImportanceEvaluator(seed=0)), len(known)
+    shares = get_param_importances(early, evaluator=FanovaImportanceEvaluator(seed=0))
+    differ = {name for trial in known for name, domain in trial.distributions.items() if not domain.single()}
+    return {name: share for name, share in shares.items() if name in differ}, len(known)
 
 
 def _draw(study: Study, out: Path) -> None:

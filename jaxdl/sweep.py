@@ -7,72 +7,27 @@ Exit status: 0; 1 where no member came to the end; 2 a wrong option or bad data;
 """
 
 import contextlib
-import dataclasses
 import math
 import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
-
-import tyro
+from typing import TYPE_CHECKING, Any
 
 from jaxdl import files, settings
-from jaxdl.config import TrainConfig, fail, replace
+from jaxdl.config import fail, replace
 from jaxdl.engine.log import Console, JsonLines
 from jaxdl.engine.run_folder import RunFolder, new_path
+from jaxdl.sweep_plan import Member, Record, SweepConfig, planned
 from jaxdl.train import read_options, write_config
 
 if TYPE_CHECKING:  # they import jax, which --help and a mistyped option do not need
     from jaxdl.data.sources import Source
     from jaxdl.groups import Group
-    from jaxdl.members import Members, Record
+    from jaxdl.members import Members
 
 PROG = "python -m jaxdl.sweep"
-
-
-@dataclasses.dataclass(frozen=True)
-class SweepOptions:
-    """What the members differ in."""
-
-    seeds: int = 1
-    """Members of each setting: their seeds are --seed, --seed + 1, and so on."""
-    over: Annotated[tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction] = ()
-    """An option and its values, such as lr=0.05,0.1; may be repeated. Values that have commas themselves (augment,
-    betas, channels, milestones) are set apart by slashes: augment=crop:2/crop:2,rotate:10."""
-    way: Literal["auto", "map", "vmap"] = "auto"
-    """How a device goes through its members. map: one after another. vmap: all at once. auto: the faster one,
-    on a CPU map, elsewhere as measured."""
-
-
-@dataclasses.dataclass(frozen=True)
-class SweepConfig(TrainConfig):
-    """All options of ``python -m jaxdl.sweep``: those of ``jaxdl.train`` hold for all members."""
-
-    sweep: SweepOptions = dataclasses.field(default_factory=SweepOptions)
-
-
-@dataclasses.dataclass(frozen=True)
-class Member:
-    """One run of a sweep.
-
-    Attributes:
-      number: its place.
-      setting: what its setting is made of, empty where only seeds differ.
-      config: its options.
-      records: filled with one record an epoch.
-    """
-
-    number: int
-    setting: dict[str, Any]
-    config: TrainConfig
-    records: "list[Record]" = dataclasses.field(default_factory=list)
-
-    @property
-    def failed(self) -> bool:
-        """Whether its loss became no number."""
-        return not all(math.isfinite(self.records[-1][name]) for name in ("loss", "train_loss"))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -85,35 +40,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped: of the members that were being trained nothing is kept", file=sys.stderr)
         return 128 + signal.SIGINT
-
-
-def planned(config: SweepConfig) -> list[Member]:
-    """The members: every setting with every seed.
-
-    Raises:
-      ValueError: an option that there is not, or that a sweep has no use for.
-    """
-    wanted, seeds = settings.product([text for words in config.sweep.over for text in words]), config.sweep.seeds
-    if seeds < 1:
-        raise ValueError(f"--seeds must be at least 1; got {seeds}")
-    if seeds * len(wanted) == 1:
-        raise ValueError("expected several members: --seeds 8, or --over lr=0.05,0.1")
-    if seeds > 1 and "seed" in wanted[0]:
-        raise ValueError("expected --seeds or --over seed=..., not both")
-    unfit = {
-        "--resume": config.run.resume,
-        "--early-stop": config.run.early_stop,
-        "--devices": config.scale.devices > 1,
-    }
-    for flag in (flag for flag, given in unfit.items() if given):
-        raise ValueError(
-            f"{flag} has no meaning for a sweep, whose members are trained from start to end, on all devices"
-        )
-    train = TrainConfig(config.data, config.model, config.optim, config.run, config.scale)
-    numbered = [
-        replace(train, {"seed": config.run.seed + seed} | setting) for setting in wanted for seed in range(seeds)
-    ]
-    return [Member(number, wanted[number // seeds], own) for number, own in enumerate(numbered)]
 
 
 def sweep(config: SweepConfig, plan: Sequence[Member]) -> int:
@@ -155,7 +81,7 @@ def train(
     on = f"{together.mesh.size} x {device.device_kind}"
     console.message(f"{len(own)} members, {job.steps} steps each, on {on}, {together.way}: {together.why}")
 
-    def report(records: "Mapping[int, Record]") -> tuple[int, ...]:
+    def report(records: Mapping[int, Record]) -> tuple[int, ...]:
         for place, record in records.items():
             own[place].records.append(record)
         found = [record["accuracy"] for record in records.values()]
@@ -204,7 +130,7 @@ def _heading(source: "Source", plan: Sequence[Member], programs: "Sequence[Group
     several = f"{len(programs)} programs, one after another" if len(programs) > 1 else "one program"
     return [
         f"{source.name}: {train} training and {test} test images ({source.origin})",
-        f"{len(plan)} members, {wanted} settings with {seeds} seeds each, {several} -> {out}",
+        f"{len(plan)} members ({wanted} x {seeds}: settings, seeds), {several} -> {out}",
     ]
 
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -12,14 +12,12 @@ from jaxdl.config import to_dict
 from jaxdl.engine import bands
 from jaxdl.engine.metrics import Spread, spread
 from jaxdl.engine.table import lines
-
-if TYPE_CHECKING:
-    from jaxdl.sweep import Member
+from jaxdl.sweep_plan import Member
 
 EVERYTHING = "all members"  # the name of the one setting of a sweep over seeds
 
 
-def report(plan: "Sequence[Member]", programs: Sequence[Mapping[str, Any]], seconds: float, out: Path) -> str:
+def report(plan: Sequence[Member], programs: Sequence[Mapping[str, Any]], seconds: float, out: Path) -> str:
     """Writes both files and returns the table with a line on the time.
 
     Args:
@@ -42,7 +40,7 @@ def report(plan: "Sequence[Member]", programs: Sequence[Mapping[str, Any]], seco
     return f"{table(by_setting)}\n{steps} steps in {seconds:.1f} s: {steps / seconds:.0f} steps/s of all members"
 
 
-def grouped(plan: "Sequence[Member]") -> "dict[str, list[Member]]":
+def grouped(plan: Sequence[Member]) -> dict[str, list[Member]]:
     """The members by setting, in their order."""
     found: dict[str, list[Member]] = {}
     for member in plan:
@@ -50,7 +48,7 @@ def grouped(plan: "Sequence[Member]") -> "dict[str, list[Member]]":
     return found
 
 
-def table(by_setting: "Mapping[str, Sequence[Member]]") -> str:
+def table(by_setting: Mapping[str, Sequence[Member]]) -> str:
     """One line a setting: mean and spread of the test accuracy, and the 95% confidence interval of the mean."""
     rows = [("setting", "members", "accuracy", "95% interval", "std", "lowest", "highest", "")]
     for name, own in by_setting.items():
@@ -62,7 +60,7 @@ def table(by_setting: "Mapping[str, Sequence[Member]]") -> str:
     return "\n".join(lines(rows[0], rows[1:]))
 
 
-def _spread(own: "Sequence[Member]") -> Spread | None:
+def _spread(own: Sequence[Member]) -> Spread | None:
     found = [member.records[-1]["accuracy"] for member in own if not member.failed]
     return spread(found) if found else None
 
@@ -76,7 +74,7 @@ def _shown(found: Spread | None) -> tuple[str, ...]:
     return f"{found.mean:.2%}", interval, std, f"{found.smallest:.2%}", f"{found.largest:.2%}"
 
 
-def _setting(own: "Sequence[Member]") -> dict[str, Any]:
+def _setting(own: Sequence[Member]) -> dict[str, Any]:
     found = _spread(own)
     numbers = found._asdict() if found else {}
     known = {
@@ -85,7 +83,7 @@ def _setting(own: "Sequence[Member]") -> dict[str, Any]:
     return {"setting": own[0].setting, "members": [member.number for member in own], "accuracy": known or None}
 
 
-def _member(member: "Member") -> dict[str, Any]:
+def _member(member: Member) -> dict[str, Any]:
     options = {name: value for name, value in to_dict(member.config).items() if name not in ("out", "resume")}
     last = {name: member.records[-1][name] for name in ("accuracy", "loss", "train_accuracy", "train_loss")}
     return {
@@ -99,7 +97,7 @@ def _member(member: "Member") -> dict[str, Any]:
     }
 
 
-def _line(name: str, own: "Sequence[Member]") -> bands.Line:
+def _line(name: str, own: Sequence[Member]) -> bands.Line:
     epochs = max((member.records for member in own), key=len)
     accuracies = np.full((len(own), len(epochs)), np.nan)
     for row, member in zip(accuracies, own, strict=True):

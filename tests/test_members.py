@@ -14,8 +14,9 @@ from jaxdl.engine.loop import fit
 from jaxdl.groups import groups
 from jaxdl.members import Members, check, diverged
 
-BASE = {"dataset": "digits", "batch_size": 32, "epochs": 2, "hidden": 16}
-# Rounding moves parameters by some 1e-7 of the largest; a rate, a mask or a batch that is another one by 1e-3 and more.
+# Without a ragged batch there is a program less.
+BASE = {"dataset": "digits", "batch_size": 40, "epochs": 2, "hidden": 16}
+# Rounding moves parameters by some 1e-7 of the largest; another rate, mask or batch by 1e-3 and more.
 NOISE = 2e-6
 
 
@@ -41,7 +42,7 @@ def furthest(found, expected):
 
 def compare(settings, source, way=None, capacity=None):
     """How far each member is from the same trained alone, in units of the largest parameter of a layer."""
-    configs = [replace(TrainConfig(), BASE | setting) for setting in settings]
+    configs = [replace(TrainConfig(), BASE | {"epochs": 1} | setting) for setting in settings]
     (group,) = groups(configs, {name for setting in settings for name in setting})
     together = Members(group, source, way=way, capacity=capacity)
     states = together.train(group, lambda _: ())
@@ -52,7 +53,7 @@ def compare(settings, source, way=None, capacity=None):
 
 
 def test_seeds_are_their_solo_runs_bit_for_bit(source):
-    assert compare([{"seed": seed} for seed in (0, 1, 7)], source) == [0, 0, 0]
+    assert compare([{"seed": 0}, {"seed": 7}], source) == [0, 0]
 
 
 def test_all_at_once_they_are_so_within_rounding(source):
@@ -71,14 +72,9 @@ def test_all_at_once_they_are_so_within_rounding(source):
             {"lr": 0.2, "label_smoothing": 0.2, "dropout": 0.4, "l1": 0.0, "l2": 1e-2},
         ],
         [
-            {"optimizer": "adamw", "lr": 0.01, "weight_decay": 0.3, "schedule": "cosine", "warmup_epochs": 0.5},
-            {"optimizer": "adamw", "lr": 0.02, "weight_decay": 0.0, "schedule": "cosine", "warmup_epochs": 0.5},
+            {"optimizer": "adamw", "lr": 0.01, "weight_decay": 0.3, "augment": "rotate:5,flip:0"},
+            {"optimizer": "adamw", "lr": 0.02, "weight_decay": 0.0, "augment": "rotate:25,flip"},
         ],
-        [
-            {"optimizer": "rmsprop", "lr": 0.01, "momentum": 0.0, "augment": "rotate:5,erase:0.1,flip:0.2"},
-            {"optimizer": "rmsprop", "lr": 0.01, "momentum": 0.5, "augment": "rotate:25,erase:0.4,flip:0.5"},
-        ],
-        [{"augment": "affine:5:0.1:0.1,mixup:0.2", "lr": 0.3}, {"augment": "affine:9:0.2:0.3,mixup", "lr": 0.3}],
     ],
 )
 def test_members_with_numbers_of_their_own_are_their_solo_runs(source, settings):
@@ -103,8 +99,8 @@ def test_records_are_those_of_training_and_test_and_who_is_told_to_stop_does(sou
     parts = parallel.evaluator(together.job.eval_step, together.job.tests, together.job.mesh)(plain)
     right = sum(float(np.sum(part["accuracy"][0])) for part in parts)
     assert epochs[-1][2]["accuracy"] == right / 70
-    assert epochs[-1][2] | {"step": 14, "epoch": 2.0} == epochs[-1][2]
-    assert shown[-1][0] == 14
+    assert epochs[-1][2] | {"step": 10, "epoch": 2.0} == epochs[-1][2]
+    assert shown[-1][0] == 10
 
 
 def test_a_program_serves_other_groups_with_fewer_members(source):
@@ -145,7 +141,7 @@ def test_on_a_device_with_room_the_way_is_measured(source, monkeypatch):
 
     trials = {"map": 2.0, "vmap": 1.0}
     monkeypatch.setattr(together, "mesh", Mesh())
-    monkeypatch.setattr(together, "_trial", lambda way, group: way)
+    monkeypatch.setattr(together, "_trial", lambda way, _: way)
     monkeypatch.setattr("jaxdl.methods.sweep.fastest", lambda candidates: {way: trials[way] for way in candidates})
     assert together.choose(group) == ("vmap", "20 steps took: map 2.00 s, vmap 1.00 s")
 

@@ -28,3 +28,16 @@ def test_add_starts_from_nothing():
 
 def test_the_mean_of_nothing_is_nan():
     assert np.isnan(metrics.means({"loss": (0.0, 0.0)})["loss"])
+
+
+def test_the_interval_of_a_mean_is_students():
+    found = metrics.spread([1.0, 2.0, 3.0, 6.0])
+    # std = sqrt(14 / 3); t of 3 degrees of freedom at 97.5% is 3.18245 (any table of it).
+    half = 3.182446 * (14 / 3) ** 0.5 / 2
+    np.testing.assert_allclose(found, (4, 3, (14 / 3) ** 0.5, 3 - half, 3 + half, 1, 6), rtol=1e-6)
+
+
+def test_one_value_has_no_spread():
+    found = metrics.spread([0.5])
+    assert (found.n, found.mean, found.smallest, found.largest) == (1, 0.5, 0.5, 0.5)
+    assert np.isnan([found.std, found.low, found.high]).all()

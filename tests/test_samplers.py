@@ -18,7 +18,11 @@ def draw(study):
 def test_draws_depend_on_the_number_of_the_trial_and_not_on_who_asks(kind):
     def study(storage):
         return optuna.create_study(
-            storage=storage, study_name="s", sampler=sampler(kind, 0, []), load_if_exists=True, direction="maximize"
+            storage=storage,
+            study_name="s",
+            sampler=sampler(kind, 0, []),
+            load_if_exists=True,
+            direction="maximize",
         )
 
     def run(workers):
@@ -37,7 +41,7 @@ def test_draws_depend_on_the_number_of_the_trial_and_not_on_who_asks(kind):
 
 def test_options_of_a_trial_are_drawn_apart():
     study = optuna.create_study(sampler=sampler("random", 0, []))
-    params = study.ask({name: SPACE["x"] for name in "abc"}).params
+    params = study.ask(dict.fromkeys("abc", SPACE["x"])).params
     assert len(set(params.values())) == 3
 
 

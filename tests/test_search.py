@@ -24,7 +24,8 @@ def test_ranges_and_choices():
 
 
 def test_a_trial_has_values_of_the_options_types():
-    space = search.space(["betas=0.9,0.99/0.8,0.9", "nesterov=true,false", "augment=none/crop:2,flip", "hidden=8:9"])
+    texts = "betas=0.9,0.99/0.8,0.9", "nesterov=true,false", "augment=none/crop:2,flip", "hidden=8:9"
+    space = search.space(texts)
     trial = optuna.create_study().ask()
     values = {name: search.suggest(trial, name, domain) for name, domain in space.items()}
     assert values["betas"] in [(0.9, 0.99), (0.8, 0.9)]

@@ -43,7 +43,10 @@ def test_values_have_the_type_of_their_option(text, values):
         (["lr="], "expected OPTION=VALUES"),
         (["lr=fast"], "lr: expected a number; got 'fast'"),
         (["hidden=1.5"], "hidden: expected a whole number; got '1.5'"),
-        (["optimizer=adm"], "optimizer: expected one of sgd, adam, adamw, rmsprop, adagrad; got 'adm'; did you mean"),
+        (
+            ["optimizer=adm"],
+            "optimizer: expected one of sgd, adam, adamw, rmsprop, adagrad; got 'adm'; did you mean",
+        ),
         (["nesterov=yes"], "nesterov: expected true or false; got 'yes'"),
         (["betas=0.9"], "betas: expected 2 numbers with a comma in between; got '0.9'"),
         (["lr=0.1,0.10"], "lr has the value 0.1 twice"),

@@ -382,3 +382,22 @@ def test_parse_collects_all_that_is_wrong():
 def test_erasing_refuses_empty_ranges(scale, ratio):
     with pytest.raises(ValueError, match="erase expects a range of"):
         transforms.random_erasing(0.5, scale, ratio)
+
+
+@pytest.mark.parametrize("text", ["crop:1,affine:9:0.2:0.3,flip", "rotate:20,mixup:0.3,erase:0.8"])
+def test_numbers_may_be_arrays_of_which_a_program_knows_nothing(text):
+    frame, numbers = transforms.strengths(text)
+    image = np.random.default_rng(0).random((6, 8, 8, 1), np.float32)
+    batch = {"image": jnp.asarray(image), "label": jnp.arange(6, dtype=jnp.int32) % CLASSES}
+    own = transforms.parse(frame, CLASSES, jnp.asarray(numbers, jnp.float32))(jax.random.key(3), batch)
+    plain = transforms.parse(text, CLASSES)(jax.random.key(3), batch)
+    for name in plain:
+        np.testing.assert_allclose(own[name], plain[name], rtol=1e-5, atol=1e-5)
+    assert (np.asarray(own["image"]) != image).any()
+
+
+def test_what_is_left_of_an_augmentation_without_its_strengths():
+    assert transforms.strengths("crop, rotate:20,affine:5") == ("crop:2,rotate,affine", (20.0, 5.0, 0.1, 0.1))
+    assert transforms.strengths("") == ("", ())
+    with pytest.raises(ValueError, match="unknown name; did you mean rotate"):
+        transforms.strengths("rotat:3")

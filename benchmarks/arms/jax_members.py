@@ -6,12 +6,11 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding
 
 from benchmarks.members import ROWS, TAIL, starts
 from benchmarks.process import serve, threads
@@ -22,8 +21,8 @@ from jaxdl.data import sources
 from jaxdl.engine import parallel, weights
 from jaxdl.engine.cache import enable_compilation_cache
 from jaxdl.engine.state import TrainState
+from jaxdl.methods import sweep
 from jaxdl.train import PROG, read_options
-from jaxdl.typing import Array, Metrics, PyTree
 
 Losses = tuple[np.ndarray, np.ndarray]  # sums and counts of every step, (members, steps)
 
@@ -71,39 +70,23 @@ def solo(job: build.Job, states: list[TrainState], rows: np.ndarray) -> Callable
     return train
 
 
-def at_once(
-    over: Callable[..., Any], job: build.Job, states: list[TrainState], rows: np.ndarray
-) -> Callable[[], Losses]:
-    """One program for all members, which are shared out among the cores, or lie on the one GPU that torch has.
+def at_once(way: sweep.Way, job: build.Job, states: list[TrainState], rows: np.ndarray) -> Callable[[], Losses]:
+    """The program of ``jaxdl.sweep``: members are shared out among the cores, or lie on one GPU, as torch's do.
 
     Args:
-      over: ``(function of a member, members) -> results``: how a device goes through its share.
+      way: how a device goes through its share.
       job: the run.
       states, rows: the start and the batches of each member.
     """
     cpu = jax.default_backend() == "cpu"
     mesh = parallel.make_mesh(parallel.first_devices(math.gcd(len(states), len(jax.devices())) if cpu else 1))
-    unroll = 1 if cpu else 4  # as jaxdl.engine.parallel has it
-
-    def one(arrays: PyTree, member: tuple[TrainState, Array]) -> tuple[TrainState, Metrics]:
-        def body(state: TrainState, item: Array) -> tuple[TrainState, Metrics]:
-            return job.train_step(state, job.loader.take(arrays, item))
-
-        return jax.lax.scan(body, *member, unroll=unroll)
-
-    def share(arrays: PyTree, members: tuple[TrainState, Array]) -> tuple[TrainState, Metrics]:
-        return over(functools.partial(one, arrays), members)
-
-    own, common = PartitionSpec("data"), PartitionSpec()
-    # Not checked: a constant rate, which belongs to no member, takes the place of each member's.
-    placed = jax.shard_map(share, mesh=mesh, in_specs=(common, own), out_specs=own, check_vma=False)
-    program = jax.jit(placed)
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
-    members = jax.device_put((stacked, rows), NamedSharding(mesh, own))
-    arrays = parallel.replicate(mesh, job.loader.resident_arrays)
+    program = sweep.train_chunk(lambda _: job.train_step, job.loader.take, mesh, way)
+    members, arrays = sweep.stack(states, mesh), parallel.replicate(mesh, job.loader.resident_arrays)
+    items, active = jax.device_put((rows, np.ones(len(states), bool)), NamedSharding(mesh, sweep.OWN))
 
     def train() -> Losses:
-        _, metrics = jax.block_until_ready(program(arrays, members))
+        fresh = jax.tree.map(jnp.copy, members)  # the program takes them for its own
+        _, metrics = jax.block_until_ready(program(fresh, {}, active, arrays, items))
         return jax.device_get(metrics["loss"])
 
     return train
@@ -111,8 +94,8 @@ def at_once(
 
 WAYS: dict[str, Callable[..., Callable[[], Losses]]] = {
     "solo": solo,
-    "map": functools.partial(at_once, jax.lax.map),
-    "vmap": functools.partial(at_once, lambda one, members: jax.vmap(one)(members)),
+    "map": functools.partial(at_once, "map"),
+    "vmap": functools.partial(at_once, "vmap"),
 }
 
 

@@ -88,7 +88,8 @@ def _ends(axes: "Axes", named: Sequence[Line]) -> None:
         if not len(line.last):
             continue
         found, colour = spread((100 * line.last).tolist()), _colour(place)
-        axes.plot(100 * line.last, np.full(len(line.last), place), "o", ms=4, color=colour, alpha=0.45, mew=0)
+        # A little below the line, which would hide them.
+        axes.plot(100 * line.last, np.full(len(line.last), place + 0.2), "o", ms=4, color=colour, alpha=0.45, mew=0)
         if found.n > 1:
             axes.plot([found.low, found.high], [place, place], color=colour, lw=2)
         axes.plot(found.mean, place, "D", ms=5, color=colour)
@@ -96,8 +97,9 @@ def _ends(axes: "Axes", named: Sequence[Line]) -> None:
         line.name if len(line.name) <= LONGEST_NAME else f"{line.name[: LONGEST_NAME - 1]}…" for line in named
     ]
     axes.set_yticks(range(len(named)), names, parse_math=False, color=INK)
-    axes.invert_yaxis()
+    axes.set_ylim(len(named) - 0.4, -0.6)
     axes.xaxis.set_major_formatter("{x:g}%")
+    axes.locator_params(axis="x", nbins=6)
     axes.tick_params(axis="y", length=0)
     figure.frame(axes, "accuracy")
     axes.grid(axis="y", color=LIGHT)
