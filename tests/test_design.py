@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 MODULES = sorted(path for path in (ROOT / "jaxdl").rglob("*.py") if path.name != "__init__.py")
 # From the ground up; a module imports from floors below its own, or from those named before it on its own.
 FLOORS = """
-typing scalar tree files config recipes
+typing scalar tree files config recipes settings sweep_plan tune_options
 
 nn.init nn.layout nn.activations nn.linear nn.conv nn.pooling nn.norm nn.dropout nn.attention nn.losses
 optim.optimizers optim.schedules optim.transforms
@@ -18,15 +18,19 @@ data.loader
 
 models.net models.cnn models.resnet models.vit models
 
+engine.cluster engine.group engine.processes
 engine.cache engine.run_folder engine.state engine.metrics engine.objective engine.step
 engine.parallel.devices engine.parallel.shares engine.parallel.gradient engine.parallel.programs engine.parallel.plan
 engine.parallel
-engine.checkpoint engine.weights engine.figure engine.plots engine.log engine.graph engine.tensorboard engine.loop engine.hooks
+engine.checkpoint engine.weights engine.table engine.figure engine.plots engine.bands engine.trials engine.log engine.graph engine.tensorboard engine.loop engine.hooks
 engine.stopping
 
-methods.features methods.distill
+methods.features methods.distill methods.sweep
+methods.finetune.transfer methods.finetune.rates methods.finetune.lora methods.finetune methods.survey
 
-build session train predict
+build session explain train predict comparison
+finetune_options finetune_plan finetune_report finetune regularize_report regularize
+groups members sweep_report sweep search samplers study study_report workers tune
 """
 ORDER = {name: place for place, name in enumerate(FLOORS.split())}
 

@@ -1,0 +1,65 @@
+"""Trainings that are compared: each a run in a folder of its own, trained once."""
+
+import contextlib
+import io
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from jaxdl import train
+from jaxdl.config import TrainConfig, replace, to_dict
+from jaxdl.engine.run_folder import new_path, read_config
+
+Config = TypeVar("Config", bound=TrainConfig)
+
+
+class IncompleteError(Exception):
+    """A training did not come to its end; ``status`` is its exit status, and it has said why."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"a training ended with status {status}")
+        self.status = status
+
+
+@contextlib.contextmanager
+def folder(path: Path | None, name: str) -> Iterator[Path]:
+    """The folder of a comparison, by default a new one under runs/; it goes again if nothing came into it."""
+    chosen = path or new_path(Path("runs"), name)
+    chosen.mkdir(parents=True, exist_ok=True)
+    try:
+        yield chosen
+    finally:
+        with contextlib.suppress(OSError):  # it has something in it
+            chosen.rmdir()
+            if path is None:
+                chosen.parent.rmdir()
+
+
+def completed(config: Config, technique: Callable[..., Any], out: Path) -> dict[str, Any]:
+    """The summary of the run in ``out``, which is trained, silently, as far as it is not complete.
+
+    Args:
+      config: its options.
+      technique: see `jaxdl.train.command`.
+      out: its folder.
+
+    Raises:
+      ValueError, TypeError, OSError: what the training finds wrong; the run there was started with other options.
+      IncompleteError: it was stopped or failed.
+    """
+    config = replace(config, {"out": out, "resume": True, "quiet": True, "tensorboard": False})
+    if (out / "config.json").exists():
+        before = read_config(out)
+        # What was not said the first time and is known since.
+        known = {name: before["options"][name] for name in ("dataset", "chunk_steps")}
+        recorded = replace(config, before["options"] | before["technique"])
+        config = train.same_run(recorded, replace(config, known))
+        length = all(to_dict(recorded)[name] == to_dict(config)[name] for name in train.LENGTH)
+        if length and (out / "summary.json").exists():
+            return json.loads((out / "summary.json").read_text())
+    with contextlib.redirect_stdout(io.StringIO()):
+        status = train.train(config, technique)
+    if status:
+        raise IncompleteError(status)
+    return json.loads((out / "summary.json").read_text())

@@ -1,0 +1,79 @@
+"""Trains a run's model, or a torch checkpoint, on other data: ``python -m jaxdl.finetune RUN --dataset digits``.
+
+With ``--compare-scratch`` it measures what that is worth: the same training from new weights beside it, for each
+number of labels. Exit status: as that of ``python -m jaxdl.train``.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from jaxdl.config import ModelOptions, fail, parse, replace
+from jaxdl.engine.run_folder import read_config
+from jaxdl.finetune_options import FinetuneConfig
+from jaxdl.train import command, read_options
+
+if TYPE_CHECKING:  # they import jax, which --help does not need
+    from jaxdl.build import Technique
+    from jaxdl.data.sources import Source
+
+PROG = "python -m jaxdl.finetune"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns the exit status."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    given = parse(FinetuneConfig(), argv, PROG)
+    try:
+        default = options_of(given)
+        return (compare if given.finetune.compare_scratch else train)(argv, default)
+    except (ValueError, TypeError, OSError) as error:
+        return fail(PROG, str(error))
+
+
+def train(argv: Sequence[str], default: FinetuneConfig) -> int:
+    """One training."""
+    return command(argv, default, PROG, technique)
+
+
+def compare(argv: Sequence[str], default: FinetuneConfig) -> int:
+    """Many, and what they say of the source."""
+    from jaxdl import finetune_report
+    from jaxdl.comparison import IncompleteError, folder
+
+    config = read_options(argv, default, PROG)
+    try:
+        with folder(config.run.out, "transfer") as out:
+            return finetune_report.compare(config, technique, out)
+    except IncompleteError as stop:
+        return stop.status
+
+
+def options_of(given: FinetuneConfig) -> FinetuneConfig:
+    """The options that the command line's are put over: the model's are the run's.
+
+    Raises:
+      FileNotFoundError, ValueError: no source, or no run in the folder.
+    """
+    source, out = given.finetune.pretrained, given.run.out
+    if given.run.resume and out and (out / "config.json").exists():
+        return FinetuneConfig()
+    if source is None:
+        raise ValueError("expected the folder of a run or a .safetensors file; see --help")
+    if not source.is_dir():
+        return FinetuneConfig()
+    recorded = read_config(source)["options"]
+    names = [field.name for field in dataclasses.fields(ModelOptions)]
+    return replace(FinetuneConfig(), {name: recorded[name] for name in names if name in recorded})
+
+
+def technique(config: FinetuneConfig, source: "Source") -> "Technique":
+    """See `jaxdl.finetune_plan.technique`."""
+    from jaxdl import finetune_plan
+
+    return finetune_plan.technique(config, source)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

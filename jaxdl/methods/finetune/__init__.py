@@ -1,0 +1,1 @@
+"""Fine-tuning: `transfer` takes weights over, `rates` says how fast layers learn, `lora` adapts them."""
