@@ -79,7 +79,7 @@ def learn(module, optimizer, path, orders):
     flat = {name: values.flatten(0, 1) for name, values in whole.items()}
     for order in orders:
         for rows in order.reshape(4, 10):
-            part = {name: values[rows] for name, values in flat.items()}
+            part = {name: values[torch.tensor(rows)] for name, values in flat.items()}
             part |= {"action": part["action"].long(), "advantage": twin.normalized(part["advantage"])}
             update(module, optimizer, twin.clipped_surrogate_loss(module, part, 0.1, 0.3, 0.02))
 
@@ -100,6 +100,7 @@ def test_returns_of_episodes_that_span_rollouts():
         ({"clip": 0.0}, "the clip of PPO must be above 0; got 0.0"),
     ],
 )
+@pytest.mark.usefixtures("x64")
 def test_numbers_that_do_not_fit_are_errors(numbers, message):
     world = rollout.make("CartPole-v1", 4)
     graph = begin(world)[0]

@@ -71,7 +71,7 @@ def test_advantages_are_the_recursion(seed, gamma, lam):
         done = terminated | (rng.random((7, 4)) < 0.2)
         expected = twin.advantages(*map(torch.tensor, (reward, value, last, terminated, done)), gamma, lam)
         arrays = map(jnp.asarray, (reward, value, np.where(terminated, 0, last), done))
-        found = ADVANTAGES(*arrays, gamma, lam)
+        found = ADVANTAGES(*arrays, jnp.asarray(gamma), jnp.asarray(lam))
         np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
 
 
@@ -138,7 +138,7 @@ def test_a_step_on_recorded_episodes_is_torchs():
     update(module, optimizer, twin.policy_gradient_loss(module, batch, 0.3, 0.01))
 
     assert_same_change(graph, first.params, after.params, module)
-    assert metrics["return"][0] == metrics["env_steps"][0] == lengths.sum()
+    assert float(metrics["return"][0]) == float(metrics["env_steps"][0]) == lengths.sum()
     assert int(after.step) == 1
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxdl import comparison, files
-from jaxdl.consistency.__main__ import METHODS, ConsistencyConfig, ConsistencyOptions, technique, with_method
+from jaxdl.consistency.options import METHODS, ConsistencyConfig, ConsistencyOptions, technique, with_method
 from jaxdl.engine import figure, table
 
 COLOUR, BASE = "#0b62a4", "#7d8894"

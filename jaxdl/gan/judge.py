@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxdl import build
 from jaxdl.data.sources import Source
-from jaxdl.gan.__main__ import GanOptions
+from jaxdl.gan.options import GanOptions
 from jaxdl.methods import quality
 
 
@@ -49,9 +49,7 @@ def judge_of(options: GanOptions, source: Source) -> Judge | None:
             f"the classifier in {options.classifier} takes images {trained.seen.shape} of "
             f"{len(trained.seen.classes)} classes; {source.name} has {source.image_shape} of {source.num_classes}"
         )
-    inputs = functools.partial(
-        trained.seen.inputs(), jax.random.key(0)
-    )  # without augmentation it goes unused
+    inputs = functools.partial(trained.seen.inputs(), jax.random.key(0))  # without augmentation it goes unused
     look = quality.looking(trained.model, inputs, options.layer)
     test = look(np.asarray(source.test["image"]))
     images = source.train["image"]

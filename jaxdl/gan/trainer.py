@@ -17,8 +17,8 @@ from jaxdl.engine.log import Record
 from jaxdl.engine.loop import Hook, Late
 from jaxdl.engine.run_folder import RunFolder
 from jaxdl.engine.state import TrainState
-from jaxdl.gan.__main__ import GanOptions
 from jaxdl.gan.judge import Judge
+from jaxdl.gan.options import GanOptions
 from jaxdl.methods import gan
 from jaxdl.models.dcgan import Discriminator, Generator
 from jaxdl.optim.optimizers import adam
@@ -134,6 +134,6 @@ def _shown(record: Record, seed: int, steps: int) -> str:
         return ""
     return (
         f"Seed {seed}, step [{record['step']}/{steps}], loss of generator {record['generator_loss']:.3f}, of "
-        f"discriminator {record['discriminator_loss']:.3f}; says of real images {record['real']:.0%} real, of made ones "
-        f"{record['fake']:.0%}"
+        f"discriminator {record['discriminator_loss']:.3f}; real images are real to it by {record['real']:.0%}, "
+        f"made ones by {record['fake']:.0%}"
     )

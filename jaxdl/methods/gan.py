@@ -62,8 +62,9 @@ def train_step(
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         params, stats = state.params, state.stats
-        real = to_signed(batch["image"])
-        noise = draw(jax.random.fold_in(state.key, state.step), len(real), latent).astype(real.dtype)
+        dtype = jax.tree.leaves(params)[0].dtype
+        real = to_signed(batch["image"]).astype(dtype)
+        noise = draw(jax.random.fold_in(state.key, state.step), len(real), latent).astype(dtype)
 
         def make(generator: PyTree) -> tuple[Array, PyTree]:
             return apply(generates, generator, stats[GENERATOR], noise)
