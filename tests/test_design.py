@@ -23,14 +23,16 @@ engine.cache engine.run_folder engine.state engine.metrics engine.objective engi
 engine.parallel.devices engine.parallel.shares engine.parallel.gradient engine.parallel.programs engine.parallel.plan
 engine.parallel
 engine.checkpoint engine.weights engine.table engine.figure engine.plots engine.bands engine.trials engine.log engine.graph engine.tensorboard engine.loop engine.hooks
-engine.stopping
+engine.stopping engine.table
 
-methods.features methods.distill methods.sweep
+methods.features methods.distill
+methods.fuse.ensemble methods.fuse.stacking methods.fuse.soup methods.fuse.align methods.fuse.averaging methods.sweep
 methods.finetune.transfer methods.finetune.rates methods.finetune.lora methods.finetune methods.survey
 
 build session explain train predict comparison
 finetune_options finetune_plan finetune_report finetune regularize_report regularize
 groups members sweep_report sweep search samplers study study_report workers tune
+teachers distill_report distill fuse_report fuse
 """
 ORDER = {name: place for place, name in enumerate(FLOORS.split())}
 

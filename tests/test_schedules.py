@@ -149,3 +149,32 @@ def test_float32_without_x64(schedule):
 def test_errors(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(("strategy", "anneal"), [("cos", 10), ("linear", 7), ("cos", 1)])
+def test_swa_takes_over_from_another_schedule_as_torchs(strategy, anneal):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=LR)
+    first = lr_scheduler.StepLR(optimizer, 7, 0.5)
+    second = torch.optim.swa_utils.SWALR(optimizer, 0.05, anneal, strategy)
+    theirs = []
+    for epoch in range(40):
+        theirs.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        (first if epoch < 20 else second).step()
+    ours = schedules.swa_lr(schedules.step_lr(LR, 7, 0.5), 20, 0.05, anneal, strategy)
+    np.testing.assert_allclose(rates(ours, 40), theirs, rtol=0, atol=1e-14)
+
+
+def test_swa_without_annealing_has_its_rate_at_once():
+    ours = schedules.swa_lr(schedules.constant(LR), 3, 0.05, 0)
+    np.testing.assert_allclose(rates(ours, 6), [LR] * 3 + [0.05] * 3, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [((-1, 0.1), "start and anneal must be 0 or more"), ((1, 0.1, 5, "sin"), "anneal_strategy must be 'cos'")],
+)
+def test_swa_with_a_wrong_option_is_an_error(options, message):
+    with pytest.raises(ValueError, match=message):
+        schedules.swa_lr(schedules.constant(LR), *options)

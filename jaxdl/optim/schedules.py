@@ -129,6 +129,35 @@ def warmup(schedule: Schedule, steps: int, start_factor: float = 1 / 3) -> Sched
     return warmed
 
 
+def swa_lr(
+    schedule: Schedule,
+    start: int,
+    lr: Scalar,
+    anneal: int = 10,
+    anneal_strategy: Literal["cos", "linear"] = "cos",
+) -> Schedule:
+    """``schedule`` up to ``start``; from its rate there to ``lr`` in ``anneal`` counts, and ``lr`` from then on.
+
+    As torch's ``SWALR`` that takes over from another scheduler at ``start``.
+
+    Raises:
+      ValueError: a negative rate or number of counts, or another strategy.
+    """
+    _check_rate(lr)
+    if start < 0 or anneal < 0:
+        raise ValueError(f"start and anneal must be 0 or more, got {start} and {anneal}")
+    if anneal_strategy not in ("cos", "linear"):
+        raise ValueError(f"anneal_strategy must be 'cos' or 'linear', got {anneal_strategy!r}")
+    shape = _cosine if anneal_strategy == "cos" else _linear
+
+    def annealed(count: int | Array) -> Array:
+        since = _float(count) - start
+        part = jnp.clip(since / anneal, 0, 1) if anneal else jnp.ones_like(since)
+        return jnp.where(since < 0, schedule(count), shape(schedule(start), lr, part))
+
+    return annealed
+
+
 def per_epoch(schedule: Schedule, steps_per_epoch: int) -> Schedule:
     """A schedule in epochs as one in steps: the rate changes at the end of every epoch."""
     _positive("steps_per_epoch", steps_per_epoch)
