@@ -23,7 +23,7 @@ engine.cache engine.run_folder engine.state engine.metrics engine.objective engi
 engine.parallel.devices engine.parallel.shares engine.parallel.gradient engine.parallel.programs engine.parallel.plan
 engine.parallel
 engine.checkpoint engine.weights engine.table engine.figure engine.plots engine.bands engine.trials engine.log engine.graph engine.tensorboard engine.loop engine.hooks
-engine.stopping engine.table
+engine.stopping
 
 methods.features methods.distill
 methods.fuse.ensemble methods.fuse.stacking methods.fuse.soup methods.fuse.align methods.fuse.averaging methods.sweep
