@@ -11,28 +11,32 @@ MODULES = sorted(path for path in (ROOT / "jaxdl").rglob("*.py") if path.name !=
 FLOORS = """
 typing scalar tree files config recipes settings sweep_plan tune_options
 
-nn.init nn.layout nn.activations nn.linear nn.conv nn.pooling nn.norm nn.dropout nn.attention nn.losses
+nn.init nn.layout nn.activations nn.linear nn.conv nn.conv_transpose nn.pooling nn.norm nn.dropout nn.attention nn.losses
 optim.optimizers optim.schedules optim.transforms
 data.paths data.idx data.npz data.tfds data.mnist data.folder data.sources data.subset data.transforms data.resize
 data.loader
 
-models.net models.cnn models.resnet models.vit models
+models.net models.cnn models.resnet models.vit models models.dcgan models.actor_critic
 
 engine.cluster engine.group engine.processes
 engine.cache engine.run_folder engine.state engine.metrics engine.objective engine.step
 engine.parallel.devices engine.parallel.shares engine.parallel.gradient engine.parallel.programs engine.parallel.plan
 engine.parallel
 engine.checkpoint engine.weights engine.table engine.figure engine.plots engine.bands engine.trials engine.log engine.graph engine.tensorboard engine.loop engine.hooks
-engine.stopping
+engine.stopping engine.seeds engine.ownstep
 
-methods.features methods.distill
+methods.consistency methods.gan methods.rollout methods.reinforce methods.ppo
+methods.features methods.quality methods.distill
 methods.fuse.ensemble methods.fuse.stacking methods.fuse.soup methods.fuse.align methods.fuse.averaging methods.sweep
-methods.finetune.transfer methods.finetune.rates methods.finetune.lora methods.finetune methods.survey
+methods.finetune.transfer methods.finetune.rates methods.finetune.lora methods.finetune methods.survey methods.advice
 
-build session explain train predict comparison
+build quick_trial explain session train predict comparison
 finetune_options finetune_plan finetune_report finetune regularize_report regularize
 groups members sweep_report sweep search samplers study study_report workers tune
 teachers distill_report distill fuse_report fuse
+reinforce.options reinforce.report reinforce.trainer reinforce.__main__
+gan.options gan.judge gan.report gan.trainer gan.__main__
+consistency.options consistency.report consistency.__main__
 """
 ORDER = {name: place for place, name in enumerate(FLOORS.split())}
 
@@ -68,7 +72,7 @@ def test_a_module_imports_only_what_lies_below_it(path):
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_a_module_has_a_test_of_its_name(path):
-    name = path.stem
+    name = path.parent.name if path.stem == "__main__" else path.stem
     if name in ("typing",):  # names of types only
         return
     candidates = [ROOT / "tests" / f"test_{other}.py" for other in (name, f"{path.parent.name}_{name}")]
