@@ -6,7 +6,6 @@ import pytest
 
 from jaxdl import build
 from jaxdl.consistency.__main__ import main
-from jaxdl.consistency.options import ConsistencyOptions, completed
 
 DIGITS = ["--dataset", "digits", "--steps", "3", "--no-tensorboard"]
 SMALL = [*DIGITS, "--channels", "2", "3", "--hidden", "4", "--labels", "20", "--batch-size", "4"]
@@ -47,9 +46,3 @@ def test_wrong_options_are_one_line_and_status_2(tmp_path, capsys, argv, message
     said = capsys.readouterr().err
     assert message in said
     assert said.count("\n") == 1
-
-
-def test_options_of_the_method_have_values():
-    assert completed(ConsistencyOptions()).threshold == 0.95
-    assert completed(ConsistencyOptions(method="pi", weight=3.0)).weight == 3
-    assert completed(ConsistencyOptions(method="supervised")).weight is None

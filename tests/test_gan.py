@@ -1,8 +1,6 @@
 """The command from its options to its files, on the digits."""
 
 import json
-import os
-import signal
 
 import numpy as np
 import pytest
@@ -10,7 +8,6 @@ import torch
 from safetensors.torch import load_file
 
 from jaxdl import train
-from jaxdl.engine.loop import Hook
 from jaxdl.gan import trainer
 from jaxdl.gan.__main__ import main
 from parity.twins import dcgan as twin
@@ -62,27 +59,6 @@ def test_a_run_leaves_networks_for_torch_samples_and_a_report(tmp_path, capsys, 
     kept = np.load(out / "seed-0" / "samples" / "000050.npy").astype(np.int16)
     assert np.abs(kept - np.round((made.numpy() + 1) * 127.5)).max() <= 1
     assert (out / "samples.png").read_bytes()[:4] == b"\x89PNG"
-
-
-class StopAt(Hook):
-    """Sends the signal that Ctrl-C sends, once."""
-
-    def due(self, step):
-        if step == 25:
-            os.kill(os.getpid(), signal.SIGINT)
-        return False
-
-
-def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, capsys, monkeypatch):
-    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    assert main([*SMALL, "--quiet", "--out", str(whole)]) == 0
-    with monkeypatch.context() as patch:
-        patch.setattr(trainer, "Samples", lambda *_: StopAt())
-        assert main([*SMALL, "--quiet", "--out", str(stopped)]) == 130
-    assert "stopped by SIGINT after step 25, which is saved" in capsys.readouterr().err
-    assert main(["--resume", "--quiet", "--out", str(stopped)]) == 0
-    for name in ("generator.safetensors", "discriminator.safetensors"):
-        assert (whole / "seed-0" / name).read_bytes() == (stopped / "seed-0" / name).read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ import torch
 from safetensors.torch import load_file
 
 from jaxdl.reinforce.__main__ import main
-from jaxdl.reinforce.options import ReinforceOptions, completed
 from parity.twins.reinforce import ActorCritic
 
 SMALL = ["--env", "Catch-bsuite", "--envs", "8", "--updates", "3", "--hidden", "4", "--episodes", "5"]
@@ -73,10 +72,3 @@ def test_wrong_options_are_one_line_and_status_2(tmp_path, capsys, argv, message
     assert message in said
     assert said.count("\n") == 1
     assert not (tmp_path / "run").exists()
-
-
-def test_options_of_the_algorithm_have_values():
-    ppo, plain = (completed(ReinforceOptions(algorithm=name)) for name in ("ppo", "reinforce"))
-    assert (ppo.clip, ppo.baseline) == (0.2, None)
-    assert (plain.clip, plain.baseline) == (None, "value")
-    assert completed(ReinforceOptions(lr=0.5)).lr == 0.5

@@ -31,7 +31,7 @@ class GanOptions:
     """Folder of a run that judges the images. Without it: no judgement."""
     layer: str = "fc1"
     """Layer of the classifier whose outputs are the features of the Frechet distance."""
-    confidence: float = 0.95
+    confidence: float = 0.9
     """Probability from which on the classifier counts as sure of an image."""
     judged: int = 10000
     """Images that are made for the judgement."""

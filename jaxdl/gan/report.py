@@ -71,7 +71,7 @@ def shown(rows: Sequence[dict[str, Any]], real: dict[str, Any]) -> list[str]:
 def draw(samples: Path, path: Path) -> None:
     """Writes a PNG: a row for each time that samples were kept, a column for the noise that they are made of."""
     kept = sorted(samples.glob("*.npy"))
-    drawing = figure.new(10, 0.6 + 0.56 * len(kept))
+    drawing = figure.new(10, 0.7 + 0.47 * len(kept))
     axes = drawing.subplots()
     rows = [np.load(file)[:COLUMNS] for file in kept]
     height, _, channels = rows[0].shape[1:]

@@ -16,7 +16,7 @@ class ReinforceOptions:
     """reinforce: one update from one episode of every environment. ppo: several updates from some steps of each,
     held near the policy that took them."""
     envs: int | None = None
-    """Environments side by side. Without it: 2048 (ppo), 1024 (reinforce)."""
+    """Environments side by side. Without it: 1024."""
     updates: int | None = None
     """Rounds of acting and learning. Without it: 80 (ppo), 60 (reinforce)."""
     hidden: int = 64
@@ -25,8 +25,8 @@ class ReinforceOptions:
     """Learning rate of Adam. Without it: 0.002 (ppo), 0.01 (reinforce)."""
     anneal: bool = True
     """The learning rate falls linearly to 0."""
-    clip_norm: float = 0.5
-    """Largest norm of the gradient."""
+    clip_norm: float | None = None
+    """Largest norm of the gradient. Without it: 0.5 (ppo), 10 (reinforce)."""
     gamma: float = 0.99
     """Discount of later rewards."""
     value_weight: float = 0.5
@@ -36,7 +36,7 @@ class ReinforceOptions:
     baseline: Literal["value", "none"] | None = None
     """What is subtracted from the return (reinforce). Without it: value, what the critic says of the state."""
     rollout: int | None = None
-    """Steps of every environment for one round of updates (ppo). Without it: 16."""
+    """Steps of every environment for one round of updates (ppo). Without it: 32."""
     passes: int | None = None
     """How often each step is used for an update (ppo). Without it: 4."""
     minibatches: int | None = None
@@ -60,10 +60,10 @@ class ReinforceConfig:
 # What stands for an option that is not given; another algorithm's has no meaning.
 DEFAULTS: dict[str, dict[str, Any]] = {
     "ppo": {
-        "envs": 2048, "updates": 80, "lr": 0.002, "entropy_weight": 0.01,
-        "rollout": 16, "passes": 4, "minibatches": 4, "lam": 0.95, "clip": 0.2,
+        "envs": 1024, "updates": 80, "lr": 0.002, "entropy_weight": 0.01, "clip_norm": 0.5,
+        "rollout": 32, "passes": 4, "minibatches": 4, "lam": 0.95, "clip": 0.2,
     },
-    "reinforce": {"envs": 1024, "updates": 60, "lr": 0.01, "entropy_weight": 0.0, "baseline": "value"},
+    "reinforce": {"envs": 1024, "updates": 60, "lr": 0.01, "entropy_weight": 0.0, "clip_norm": 10.0, "baseline": "value"},
 }  # fmt: skip
 
 

@@ -43,7 +43,7 @@ class Trainer:
         steps = self.updates * (options.passes or 1) * (options.minibatches or 1)
         lr = options.lr or 0.0
         rate = schedules.linear_lr(lr, 1.0, 0.0, steps) if options.anneal else schedules.constant(lr)
-        self.tx = optax.chain(clip_by_norm(options.clip_norm), adam(rate, eps=1e-5))
+        self.tx = optax.chain(clip_by_norm(options.clip_norm or 0.0), adam(rate, eps=1e-5))
         self.mesh = parallel.make_mesh(parallel.first_devices(1))
         self.begin = jax.jit(functools.partial(ppo.begin, world))
         self.graph = self.start(0)[1]
