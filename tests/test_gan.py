@@ -12,20 +12,8 @@ from jaxdl.gan import trainer
 from jaxdl.gan.__main__ import main
 from parity.twins import dcgan as twin
 
-SMALL = [
-    "--dataset",
-    "digits",
-    "--steps",
-    "50",
-    "--batch-size",
-    "4",
-    "--latent",
-    "3",
-    "--width",
-    "2",
-    "--judged",
-    "20",
-]
+NARROW = ["--dataset", "digits", "--batch-size", "4", "--latent", "3", "--width", "2"]
+SMALL = [*NARROW, "--steps", "50", "--judged", "20"]
 
 
 @pytest.fixture(scope="module")

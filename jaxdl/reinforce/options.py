@@ -63,7 +63,10 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "envs": 1024, "updates": 80, "lr": 0.002, "entropy_weight": 0.01, "clip_norm": 0.5,
         "rollout": 32, "passes": 4, "minibatches": 4, "lam": 0.95, "clip": 0.2,
     },
-    "reinforce": {"envs": 1024, "updates": 60, "lr": 0.01, "entropy_weight": 0.0, "clip_norm": 10.0, "baseline": "value"},
+    "reinforce": {
+        "envs": 1024, "updates": 60, "lr": 0.01, "entropy_weight": 0.0, "clip_norm": 10.0,
+        "baseline": "value",
+    },
 }  # fmt: skip
 
 
