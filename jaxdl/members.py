@@ -95,8 +95,10 @@ class Members:
         self.capacity = -(-room // self.mesh.size) * self.mesh.size
         # Member i lies in row rows[i], so that the devices have as many each as can be.
         self.rows = np.arange(self.capacity).reshape(self.mesh.size, -1).T.ravel()
-        shared = like is not None and like.mesh == self.mesh
-        self.arrays = like.arrays if shared else parallel.replicate(self.mesh, self.job.loader.resident_arrays)
+        if like is not None and like.mesh == self.mesh:
+            self.arrays = like.arrays
+        else:
+            self.arrays = parallel.replicate(self.mesh, self.job.loader.resident_arrays)
         self.graph = build.start(group.config, self.job.seen, optax.identity())[1]
         self.way, self.why = (way, "as asked") if way else self.choose(group)
         self.program = self._program(self.way)
@@ -168,7 +170,7 @@ class Members:
             self.graph,
             dropping(loss_fn, values["dropout"]) if "dropout" in values else loss_fn,
             self._optimizer(values),
-            self.job.seen.inputs(config.data.augment, values.get("augment")),
+            self.job.seen.inputs(config.data.augment, [*values["augment"]] if "augment" in values else None),
             build.DTYPES[config.run.precision],
         )
 

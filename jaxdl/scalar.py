@@ -12,4 +12,4 @@ def known(value: Scalar) -> bool:
 
 def absent(value: Scalar) -> bool:
     """Whether the value is known to be 0, so that what it scales can be left out of the program."""
-    return known(value) and value == 0
+    return known(value) and bool(value == 0)

@@ -50,7 +50,7 @@ def grouped(plan: Sequence[Member]) -> dict[str, list[Member]]:
 
 def table(by_setting: Mapping[str, Sequence[Member]]) -> str:
     """One line a setting: mean and spread of the test accuracy, and the 95% confidence interval of the mean."""
-    rows = [("setting", "members", "accuracy", "95% interval", "std", "lowest", "highest", "")]
+    rows: list[tuple[str, ...]] = [("setting", "members", "accuracy", "95% interval", "std", "lowest", "highest", "")]
     for name, own in by_setting.items():
         failed = [member for member in own if member.failed]
         remark = f"{len(failed)} failed: no number as loss" if failed else ""

@@ -58,11 +58,15 @@ def idle(config: TrainConfig) -> set[str]:
 
 
 def check(config: TuneConfig, space: Space, source: Source) -> None:
-    """Tries the ends of each range and every choice, before anything is trained.
+    """Tries the ends of each range, every choice and the storage, before anything is written or trained.
 
     Raises:
-      ValueError: one that an option cannot have, or that does not fit the others or the data.
+      FileNotFoundError, ValueError: what cannot be used, or does not fit the rest.
     """
+    subset.hold_out(source, config.run.validation, config.run.seed)
+    _pruner(config)
+    if config.tune.storage:
+        open_storage(config.tune.storage)
     base, first = plain(config), [name for name in search.FIRST if name in space]
     for choice in itertools.product(*(search.corners(space[name]) for name in first)):
         chosen = dict(zip(first, choice, strict=True))
@@ -94,9 +98,14 @@ def open_study(config: TuneConfig, space: Space, source: Source, out: Path) -> S
     made_of |= {"data": source.fingerprint()}
     points = search.grid(space, options.points) if options.sampler == "grid" else []
     draws = sampler(options.sampler, config.run.seed, points)
-    far = config.run.epochs + 1  # no trial comes so far
-    pruner = SuccessiveHalving(options.min_epochs if options.pruner == "halving" else far, options.reduction)
-    return Study(open_storage(options.storage or str(out / "journal.log")), options.study, made_of, draws, pruner)
+    storage = open_storage(options.storage or str(out / "journal.log"))
+    return Study(storage, options.study, made_of, draws, _pruner(config))
+
+
+def _pruner(config: TuneConfig) -> SuccessiveHalving:
+    never = config.run.epochs + 1  # no trial comes so far
+    first = config.tune.min_epochs if config.tune.pruner == "halving" else never
+    return SuccessiveHalving(first, config.tune.reduction)
 
 
 def run(config: TuneConfig, space: Space, study: Study, source: Source, out: Path) -> None:
