@@ -144,4 +144,5 @@ def loss(plain: "LossFn", options: ConsistencyOptions) -> "LossFn":
 
 def with_method(config: ConsistencyConfig, method: str, seed: int) -> ConsistencyConfig:
     """The options of one training of a comparison."""
-    return replace(config, {"method": method, "seed": seed, "compare": False})
+    alone = {"compare": False, "seeds": ConsistencyOptions().seeds}  # it is the same run in a larger comparison
+    return replace(config, {"method": method, "seed": seed, **alone})
