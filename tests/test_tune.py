@@ -87,7 +87,7 @@ def test_a_trial_never_sees_a_test_image(monkeypatch):
 
 def test_a_study_goes_on(capsys, tmp_path):
     out = tmp_path / "s"
-    assert tune.main(options(out, *"--search", "lr=log:0.05:0.5", "--trials", "3", "--no-final")) == 0
+    assert tune.main(options(out, "--search", "lr=log:0.05:0.5", "--trials", "3", "--no-final")) == 0
     first = json.loads((out / "tune.json").read_text())["trials"]
     assert tune.main(["--out", str(out), "--resume", "--trials", "5"]) == 0
     assert "3 of 5 trials are known" in capsys.readouterr().out
