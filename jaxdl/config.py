@@ -153,6 +153,8 @@ class RunOptions:
     """Write TensorBoard files."""
     quiet: bool = False
     """Print the result only."""
+    explain: bool = False
+    """Train nothing: look at the data and the machine, and say which options suit them and why."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,6 +171,14 @@ class ScaleOptions:
     """BatchNorm takes the statistics of the whole batch; otherwise each device those of its own share."""
     fsdp: bool = False
     """Split parameters and optimizer state over the devices, too (jit): each holds a part of them."""
+    coordinator: str | None = None
+    """host:port of process 0, where several processes meet. SLURM and MPI tell it by themselves."""
+    process_id: int | None = None
+    """Which of the processes this one is, from 0. SLURM, MPI and Kubernetes tell it by themselves."""
+    num_processes: int | None = None
+    """How many processes there are. SLURM and MPI tell it by themselves."""
+    start_timeout: float = 300.0
+    """Seconds to wait for the other processes at the start."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,12 +15,12 @@ from jaxdl import files, tree
 from jaxdl.build import Job
 from jaxdl.config import TrainConfig, to_dict
 from jaxdl.data.sources import Source
-from jaxdl.engine import parallel, plots, weights
+from jaxdl.engine import parallel, plots, processes, weights
 from jaxdl.engine.checkpoint import Checkpoints
 from jaxdl.engine.hooks import Evaluate, Inspect, InterruptedRunError, Log, NonFiniteError, Save, Signals
 from jaxdl.engine.log import Console, JsonLines, Logger, read_records
 from jaxdl.engine.loop import Hook, fit
-from jaxdl.engine.run_folder import RunFolder
+from jaxdl.engine.run_folder import RunPaths
 from jaxdl.engine.state import TrainState
 from jaxdl.engine.stopping import EarlyStop, SaveBest
 from jaxdl.engine.tensorboard import TensorBoard
@@ -34,12 +34,13 @@ class Session:
 
     Args:
       config, source, job: the run.
-      folder: where it goes; its last checkpoint is where it starts.
+      folder: where it goes; its last checkpoint is where it starts. Of several processes the first writes it, all
+        but the checkpoints, which they write together.
       notice: a line for the user.
     """
 
     def __init__(
-        self, config: TrainConfig, source: Source, job: Job, folder: RunFolder, notice: str | None
+        self, config: TrainConfig, source: Source, job: Job, folder: RunPaths, notice: str | None
     ) -> None:
         self.config, self.source, self.job, self.folder = config, source, job, folder
         self.checkpoints = Checkpoints(folder.checkpoints, config.run.keep)
@@ -49,7 +50,11 @@ class Session:
         self.first = int(self.state.step)
         epochs = math.ceil(job.steps / job.loader.steps_per_epoch)
         self.console = Console(
-            job.steps, job.loader.steps_per_epoch, epochs, first_step=self.first, quiet=config.run.quiet
+            job.steps,
+            job.loader.steps_per_epoch,
+            epochs,
+            first_step=self.first,
+            quiet=config.run.quiet or not processes.is_first(),
         )
         for line in [*notices, *self._heading()]:
             self.console.message(line)
@@ -60,20 +65,21 @@ class Session:
             summary = self._run()
         except InterruptedRunError as stop:
             again = f"go on with --out {self.folder.path} --resume"
-            print(f"{stop}, which is saved; {again}", file=sys.stderr)
+            _say(f"{stop}, which is saved; {again}")
             return 128 + stop.signal
         except NonFiniteError as error:
             steps = self.checkpoints.steps()
             last = (
                 f"the last good checkpoint is that of step {steps[-1]}" if steps else "there is no checkpoint yet"
             )
-            print(f"error: {error}; {last}; try a smaller --lr, or --clip-norm", file=sys.stderr)
+            _say(f"error: {error}; {last}; try a smaller --lr, or --clip-norm")
             return 1
         except OSError as error:
             print(f"error: cannot write to {self.folder.path}: {error}", file=sys.stderr)
             return 1
         count, accuracy = len(self.source.test["label"]), summary["accuracy"]
-        print(f"Accuracy of the network on the {count} test images: {accuracy:.2%}")
+        if processes.is_first():
+            print(f"Accuracy of the network on the {count} test images: {accuracy:.2%}")
         return 0
 
     def _heading(self) -> list[str]:
@@ -114,12 +120,13 @@ class Session:
             if self.notes:
                 save.recall(self.notes)
             boards = [board for board in loggers if isinstance(board, TensorBoard)]
-            inspect = [self._inspect(board) for board in boards]
+            inspect = [] if processes.several() and self.config.scale.fsdp else map(self._inspect, boards)
             hooks = [log, evaluate, *([stop] if stop else []), *inspect, save]
             started = time.perf_counter()
             train = job.plan.train_chunk(job.train_step, job.loader.take)
             arrays = parallel.replicate(job.mesh, job.loader.resident_arrays)
-            chunks = job.loader.chunks(self.first, last, job.chunk_steps, run.save_every)
+            columns = parallel.columns(job.mesh)
+            chunks = job.loader.chunks(self.first, last, job.chunk_steps, run.save_every, columns)
             chunks = stop.until_done(chunks) if stop else chunks
             state = fit(self.state, lambda state, items: train(state, arrays, items), chunks, hooks)
             seconds = time.perf_counter() - started
@@ -130,6 +137,8 @@ class Session:
             return self._finish(state, evaluate.best, tested, boards, taken, seconds)
 
     def _loggers(self, stack: contextlib.ExitStack) -> list[Logger]:
+        if not processes.is_first():
+            return []
         resume_step = self.first if self.config.run.resume else None
         loggers: list[Logger] = [self.console, JsonLines(self.folder.metrics, resume_step)]
         if self.config.run.tensorboard:
@@ -158,10 +167,11 @@ class Session:
             np.asarray(tests[name][np.arange(min(SAMPLES, len(tests["label"])))]) for name in ("image", "label")
         )
         gradients, predict = jax.jit(job.gradients), jax.jit(job.predict_step)
+        own = parallel.local if processes.several() else lambda state: state
         return Inspect(
             board,
-            lambda state: gradients(state, batch)[0],
-            lambda state: predict(state, {"image": images}).argmax(-1),
+            lambda state: gradients(own(state), batch)[0],
+            lambda state: predict(own(state), {"image": images}).argmax(-1),
             images,
             labels,
             self.source.classes,
@@ -181,9 +191,11 @@ class Session:
     ) -> dict[str, Any]:
         """Writes the weights, the plots and the summary, and returns the summary."""
         job, folder = self.job, self.folder
-        params, stats = job.deploy(jax.device_get((state.params, state.stats)))
-        weights.save(folder.weights, job.model, params, stats)
+        params, stats = job.deploy(parallel.to_host((state.params, state.stats)))
         predicted = parallel.evaluator(job.predict_step, job.tests, job.mesh)(state)
+        if not processes.is_first():
+            return tested
+        weights.save(folder.weights, job.model, params, stats)
         confusion = confusion_counts(self.source.test["label"], predicted, len(self.source.classes))
         plots.training_curves(read_records(folder.metrics), folder.curves)
         plots.confusion_matrix(confusion, self.source.classes, folder.confusion)
@@ -208,6 +220,12 @@ class Session:
         for board in boards:
             board.hparams(options, {name: summary[name] for name in ("accuracy", "loss")})
         return summary
+
+
+def _say(line: str) -> None:
+    """What all processes have come to at the same step is told once."""
+    if processes.is_first():
+        print(line, file=sys.stderr)
 
 
 def confusion_counts(labels: np.ndarray, probabilities: list[Any], classes: int) -> np.ndarray:

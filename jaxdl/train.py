@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, TypeVar
 import jaxdl
 from jaxdl import files
 from jaxdl.config import TrainConfig, fail, nearest, parse, replace, to_dict
-from jaxdl.engine.run_folder import RunFolder, new_path, read_config
+from jaxdl.engine import processes
+from jaxdl.engine.run_folder import RunFolder, RunPaths, new_path, read_config
 from jaxdl.recipes import RECIPES
 
 Config = TypeVar("Config", bound=TrainConfig)
@@ -30,7 +31,9 @@ PROG = "python -m jaxdl.train"
 
 # What may change when a run is resumed; its length only where the schedule does not depend on it.
 LENGTH = {"epochs", "steps"}
-FREE = {"out", "resume", "recipe", "quiet", "tensorboard", "keep", "data_dir"} | LENGTH
+FREE = {"out", "resume", "recipe", "quiet", "explain", "tensorboard", "keep", "data_dir"} | LENGTH
+# On how many devices and processes, which see the same batches however many they are.
+FREE |= {"devices", "parallel", "uneven", "fsdp", "coordinator", "process_id", "num_processes", "start_timeout"}
 ENDING_SCHEDULES = ("cosine", "one_cycle")
 
 
@@ -49,12 +52,14 @@ def command(argv: Sequence[str] | None, default: Config, prog: str, technique: "
       technique: ``(options, data) -> Technique``.
     """
     try:
-        return train(read_options(sys.argv[1:] if argv is None else argv, default, prog), technique)
+        with processes.settled():
+            status = train(read_options(sys.argv[1:] if argv is None else argv, default, prog), technique)
     except (ValueError, TypeError, OSError) as error:
-        return fail(prog, str(error))
+        status = fail(prog, str(error))
     except KeyboardInterrupt:
         print("stopped before the first step: there is nothing to save", file=sys.stderr)
-        return 128 + signal.SIGINT
+        status = 128 + signal.SIGINT
+    return processes.leave(status)
 
 
 def plain(*_: object) -> "Technique":
@@ -111,21 +116,34 @@ def same_run(recorded: Config, config: Config, more_free: Collection[str] = ()) 
 
 def train(config: Config, technique: "Make[Config]" = plain) -> int:
     """Trains as ``config`` and the technique say; see the exit status above."""
+    processes.start(config.scale, to_dict(config))
     from jaxdl import build, session
     from jaxdl.data import sources
     from jaxdl.engine.cache import enable_compilation_cache
 
     enable_compilation_cache()
+    if config.run.explain:
+        from jaxdl.explain import explain
+
+        return explain(config)
     source, notice = sources.chosen(config.data.dataset, config.data.data_dir)
     config = replace(config, {"dataset": source.name})
     changes = technique(config, source)
     source = changes.data(source)
+    if processes.several():
+        processes.agree("data", {"fingerprint": source.fingerprint()})
     job = build.job(config, source, changes)
     config = replace(config, {"chunk_steps": job.chunk_steps})
-    out = config.run.out or new_path(Path("runs"), f"{source.name}-{config.model.model}")
-    with contextlib.closing(RunFolder(out, resume=config.run.resume)) as folder:
-        write_config(folder, config, source, job.seen)
-        return session.Session(config, source, job, folder, notice).run()
+    with contextlib.ExitStack() as stack:
+
+        def claim() -> str:
+            out = config.run.out or new_path(Path("runs"), f"{source.name}-{config.model.model}")
+            folder = stack.enter_context(contextlib.closing(RunFolder(out, resume=config.run.resume)))
+            write_config(folder, config, source, job.seen)
+            return str(out)
+
+        paths = RunPaths(Path(processes.from_first(claim)))
+        return session.Session(config, source, job, paths, notice).run()
 
 
 def write_config(folder: RunFolder, config: TrainConfig, source: "Source", seen: "Pictures") -> None:
@@ -145,7 +163,8 @@ def write_config(folder: RunFolder, config: TrainConfig, source: "Source", seen:
             raise ValueError(
                 f"the run in {folder.path} was started on other data: {before['origin']}; got {source.origin}"
             )
-    recorded = to_dict(config) | {"out": None, "resume": False}
+    here = dict.fromkeys(("out", "coordinator", "process_id", "num_processes"))
+    recorded = to_dict(config) | here | {"resume": False}
     options = {name: recorded.pop(name) for name in to_dict(TrainConfig())}
     versions = {
         "jaxdl": jaxdl.__version__,

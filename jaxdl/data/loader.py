@@ -124,7 +124,7 @@ class Loader:
         last batch apart, and has a line at every multiple of ``marks``. So a run that is resumed on the grid
         executes the programs that an undisturbed run executes, and gets the same bits.
 
-        Given ``columns``, only these examples of a batch are read, and items are a `Share`: one of several processes.
+        Given ``columns``, only these examples of a batch are read, and items are a `Share`: that of one process.
         """
         spans = self._spans(start, stop, steps, marks)
         if self.resident:

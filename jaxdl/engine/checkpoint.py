@@ -12,9 +12,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxdl import tree
+from jaxdl.engine import parallel
 from jaxdl.engine.state import TrainState
 from jaxdl.typing import Array, PyTree
 
@@ -198,7 +198,7 @@ def _rebuild(like: TrainState, arrays: dict[str, Array]) -> TrainState:
 
 
 def _describe(array: Array) -> list[Any]:
-    host = np.asarray(array)
+    host = parallel.to_host(array)
     return [list(host.shape), str(host.dtype), hashlib.sha256(host.tobytes()).hexdigest()]
 
 

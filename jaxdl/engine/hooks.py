@@ -12,6 +12,7 @@ import numpy as np
 from jaxdl import tree
 from jaxdl.data.loader import Chunk
 from jaxdl.engine import metrics as averages
+from jaxdl.engine import processes
 from jaxdl.engine.checkpoint import Checkpoints
 from jaxdl.engine.log import Logger
 from jaxdl.engine.loop import Hook, Late
@@ -161,6 +162,7 @@ class Save(Hook):
 
     def due(self, step: int) -> bool:
         regular = step % self.every == 0 and time.monotonic() >= self._next
+        regular, self.signals.received = processes.decide(regular, self.signals.received)
         return regular or step == self.last_step or self.signals.received is not None
 
     def on_state(self, step: int, state: TrainState, late: Late) -> None:

@@ -8,7 +8,23 @@ from pathlib import Path
 from typing import IO, Any
 
 
-class RunFolder:
+class RunPaths:
+    """What lies where in the folder of a run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    config = property(lambda self: self.path / "config.json")
+    metrics = property(lambda self: self.path / "metrics.jsonl")
+    summary = property(lambda self: self.path / "summary.json")
+    weights = property(lambda self: self.path / "weights.safetensors")
+    curves = property(lambda self: self.path / "curves.png")
+    confusion = property(lambda self: self.path / "confusion.png")
+    checkpoints = property(lambda self: self.path / "checkpoints")
+    tensorboard = property(lambda self: self.path / "tensorboard")
+
+
+class RunFolder(RunPaths):
     """The paths in it, and the right to write them.
 
     One process at a time holds a folder, by a lock that ends with the process however it ends.
@@ -24,7 +40,7 @@ class RunFolder:
     def __init__(self, path: Path, *, resume: bool) -> None:
         if path.exists() and not path.is_dir():
             raise ValueError(f"expected a folder for the run, {path} is a file; choose another --out")
-        self.path = path
+        super().__init__(path)
         path.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(path)
         try:
@@ -32,15 +48,6 @@ class RunFolder:
         except ValueError:
             self._lock.close()
             raise
-
-    config = property(lambda self: self.path / "config.json")
-    metrics = property(lambda self: self.path / "metrics.jsonl")
-    summary = property(lambda self: self.path / "summary.json")
-    weights = property(lambda self: self.path / "weights.safetensors")
-    curves = property(lambda self: self.path / "curves.png")
-    confusion = property(lambda self: self.path / "confusion.png")
-    checkpoints = property(lambda self: self.path / "checkpoints")
-    tensorboard = property(lambda self: self.path / "tensorboard")
 
     def close(self) -> None:
         """Lets another process have the folder."""

@@ -1,6 +1,6 @@
 """How a step is placed on devices and processes."""
 
-from jaxdl.engine.parallel.devices import AXIS, first_devices, make_mesh, replicate, shard, to_host
+from jaxdl.engine.parallel.devices import AXIS, first_devices, local, make_mesh, replicate, shard, to_host
 from jaxdl.engine.parallel.gradient import over_devices, per_device, synchronised
 from jaxdl.engine.parallel.plan import Plan, make_plan
 from jaxdl.engine.parallel.programs import eval_chunk, evaluator, pmap_chunk, train_chunk
@@ -13,6 +13,7 @@ __all__ = [
     "eval_chunk",
     "evaluator",
     "first_devices",
+    "local",
     "make_mesh",
     "make_plan",
     "over_devices",

@@ -55,6 +55,16 @@ def shard(mesh: Mesh, tree: PyTree) -> PyTree:
     return _put(mesh, tree, longest)
 
 
+def of_first_process(mesh: Mesh, tree: PyTree) -> PyTree:
+    """The arrays of the first process in all of them, as torch's DistributedDataParallel begins."""
+    return jax.tree.map(lambda leaf: _broadcast(mesh, leaf), tree) if mesh.is_multi_process else tree
+
+
+def local(tree: PyTree) -> PyTree:
+    """This process's own copy of replicated arrays, with which it can compute without the others."""
+    return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
+
+
 def to_host(tree: PyTree) -> PyTree:
     """NumPy arrays. Every process has to call it: an array of which a process has a part is gathered."""
     return jax.tree.map(_whole, tree)
@@ -74,6 +84,21 @@ def _put(mesh: Mesh, tree: PyTree, spec: Callable[[Array], PartitionSpec]) -> Py
     # device_put keeps a buffer that lies on the right device already, even where two leaves share it, as Adam's
     # zeros do; a program cannot take the same buffer twice.
     return jax.device_put(jax.tree.map(jnp.copy, tree), shardings)
+
+
+def _broadcast(mesh: Mesh, leaf: Array) -> Array:
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(
+            _broadcast(mesh, jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf)
+        )
+    host = np.asarray(leaf)
+    split, everywhere = NamedSharding(mesh, PartitionSpec(AXIS)), NamedSharding(mesh, PartitionSpec())
+    stacked = jax.make_array_from_callback((mesh.size, *host.shape), split, lambda _: host[None])
+    return jnp.asarray(np.asarray(jax.jit(_first, out_shardings=everywhere)(stacked)))
+
+
+def _first(stacked: Array) -> Array:
+    return stacked[0]
 
 
 def _put_own_part(leaf: Any, sharding: NamedSharding) -> Array:

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from jaxdl.config import ScaleOptions
 from jaxdl.data.loader import Loader
-from jaxdl.engine.parallel.devices import first_devices, make_mesh, replicate, shard
+from jaxdl.engine.parallel.devices import first_devices, make_mesh, of_first_process, replicate, shard
 from jaxdl.engine.parallel.gradient import over_devices, per_device, synchronised
 from jaxdl.engine.parallel.programs import Run, Take, pmap_chunk, train_chunk
 from jaxdl.engine.state import TrainState
@@ -38,7 +38,8 @@ class Plan:
         return contextlib.nullcontext()
 
     def place(self, state: TrainState) -> TrainState:
-        """The first state on the devices."""
+        """The first state on the devices, that of the first process."""
+        state = of_first_process(self.mesh, state)
         whole = replicate if not self.options.fsdp else shard
         rest = dataclasses.replace(state, params={}, opt_state=())
         params, opt_state = whole(self.mesh, (state.params, state.opt_state))
