@@ -50,8 +50,11 @@ def check(config: TrainConfig, source: Source) -> None:
     Raises:
       ValueError: options that do not fit each other or the data.
     """
+    run = config.run
+    if (run.steps if run.steps is not None else run.epochs) < 1:
+        raise ValueError(f"expected at least one step, got --epochs {run.epochs} --steps {run.steps}")
     loader, seen = build.train_loader(config, source), build.Pictures(source.image_shape, source.classes)
-    build.optimizer(config.optim, loader.steps_per_epoch, max(config.run.epochs, 1) * loader.steps_per_epoch)
+    build.optimizer(config.optim, loader.steps_per_epoch, (run.steps or run.epochs * loader.steps_per_epoch))
     seen.inputs(config.data.augment)
     smoothing = config.optim.label_smoothing
     losses.cross_entropy(jnp.zeros((1, 2)), jnp.zeros(1, jnp.int32), label_smoothing=smoothing)

@@ -1,5 +1,6 @@
 """Options of training with several values, as a command line gives them: ``lr=0.05,0.1 nesterov=true,false``."""
 
+import dataclasses
 import itertools
 import typing
 from collections.abc import Sequence
@@ -119,6 +120,14 @@ def arguments(options: dict[str, Any]) -> list[str]:
         elif found is not None:
             words += [flag, str(found)]
     return words
+
+
+def flags(options: Any) -> list[str]:
+    """The flags of a group's options that have another value than by default."""
+    fields = dataclasses.fields(options)
+    return [
+        f"--{field.name.replace('_', '-')}" for field in fields if getattr(options, field.name) != field.default
+    ]
 
 
 def bare(kind: Any) -> Any:

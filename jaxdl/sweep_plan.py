@@ -68,12 +68,8 @@ def planned(config: SweepConfig) -> list[Member]:
         raise ValueError("expected several members: --seeds 8, or --over lr=0.05,0.1")
     if seeds > 1 and "seed" in wanted[0]:
         raise ValueError("expected --seeds or --over seed=..., not both")
-    unfit = {
-        "--resume": config.run.resume,
-        "--early-stop": config.run.early_stop,
-        "--devices": config.scale.devices > 1,
-    }
-    for flag in (flag for flag, given in unfit.items() if given):
+    run = {"--resume": config.run.resume, "--early-stop": config.run.early_stop is not None}
+    for flag in [*(flag for flag, given in run.items() if given), *settings.flags(config.scale)]:
         raise ValueError(
             f"{flag} has no meaning for a sweep, whose members are trained from start to end, on all devices"
         )

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Literal
 
+from jaxdl import settings
 from jaxdl.config import RunOptions, TrainConfig, to_dict
 
 # What may change when a study is resumed, and in what its workers may differ.
@@ -39,9 +40,9 @@ class TuneOptions:
     pruner: Literal["halving", "none"] = "halving"
     """halving: after 1, 3, 9, ... epochs only the best third goes on (successive halving)."""
     reduction: int = 3
-    """The third, and the 3 (halving)."""
+    """Of how many trials one goes on, and how many times longer it is trained (halving)."""
     min_epochs: int = 1
-    """The 1 (halving)."""
+    """Epochs before the first trials are ended (halving)."""
     at_once: int | None = None
     """Trials that a worker has in hand; those that differ in numbers alone are trained as one program. Without it:
     8 on a CPU, 32 elsewhere."""
@@ -81,10 +82,6 @@ def check(config: TuneConfig) -> None:
             raise ValueError(f"--{flag} must be at least 1; got {value}")
     if options.sampler == "grid" and options.points < 2:
         raise ValueError(f"--points must be at least 2; got {options.points}")
-    unfit = {
-        "--early-stop": run.early_stop is not None,
-        "--devices": config.scale.devices > 1,
-        "--steps": run.steps,
-    }
-    for flag in (flag for flag, used in unfit.items() if used):
+    unfit = {"--early-stop": run.early_stop is not None, "--steps": run.steps is not None}
+    for flag in [*(flag for flag, used in unfit.items() if used), *settings.flags(config.scale)]:
         raise ValueError(f"{flag} has no meaning for a study, whose trials are trained together, in epochs")

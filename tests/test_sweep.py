@@ -91,6 +91,8 @@ def test_ctrl_c_ends_it_without_a_traceback(tmp_path, monkeypatch, capsys):
         (["--over", "lr=0.1,0.2", "--resume", "--out", "x"], "--resume has no meaning for a sweep"),
         (["--seeds", "2", "--early-stop", "2"], "--early-stop has no meaning for a sweep"),
         (["--seeds", "2", "--devices", "2"], "--devices has no meaning for a sweep"),
+        (["--seeds", "2", "--parallel", "pmap"], "--parallel has no meaning for a sweep"),
+        (["--seeds", "2", "--epochs", "0"], "expected at least one step, got --epochs 0 --steps None"),
         (["--seeds", "2", "--over", "seed=1,2"], "expected --seeds or --over seed=..., not both"),
         (["--over", "hiden=1,2"], "unknown option 'hiden'; did you mean hidden?"),
         (["--over", "lr=0.1,fast"], "lr: expected a number; got 'fast'"),
