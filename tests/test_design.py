@@ -28,12 +28,17 @@ engine.stopping engine.seeds engine.ownstep
 methods.consistency methods.gan methods.rollout methods.reinforce methods.ppo
 methods.features methods.quality methods.distill
 methods.fuse.ensemble methods.fuse.stacking methods.fuse.soup methods.fuse.align methods.fuse.averaging methods.sweep
+methods.quantize.affine methods.quantize.calibrate methods.quantize.layers methods.quantize.qat methods.quantize.qdq
 methods.finetune.transfer methods.finetune.rates methods.finetune.lora methods.finetune methods.survey methods.advice
+methods.export.program methods.export.graph methods.export.lowering methods.export.trace methods.export.evaluate
+methods.export.kernels methods.export.c_source methods.export.c methods.export.onnx methods.export.stablehlo
+methods.export.litert methods.export.formats methods.export.check
 
-build quick_trial explain session train predict comparison
+build quick_trial explain session train quantized predict comparison quantize_report quantize
 finetune_options finetune_plan finetune_report finetune regularize_report regularize
 groups members sweep_report sweep search samplers study study_report workers tune
 teachers distill_report distill fuse_report fuse
+export
 reinforce.options reinforce.report reinforce.trainer reinforce.__main__
 gan.options gan.judge gan.report gan.trainer gan.__main__
 consistency.options consistency.report consistency.__main__
