@@ -50,11 +50,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if options.run is None or not (options.images or options.evaluate):
             raise ValueError("expected a run's folder and images, or --evaluate; see --help")
-        from jaxdl import build
+        from jaxdl import build, quantized
         from jaxdl.engine.cache import enable_compilation_cache
 
         enable_compilation_cache()
-        trained = build.load(options.run)
+        in_int8 = (options.run / quantized.CODES).exists()
+        trained = (quantized.load if in_int8 else build.load)(options.run)
         if options.images:
             classify(trained, options)
         if options.evaluate:
