@@ -18,7 +18,7 @@ class ReinforceOptions:
     envs: int | None = None
     """Environments side by side. Without it: 1024."""
     updates: int | None = None
-    """Rounds of acting and learning. Without it: 80 (ppo), 60 (reinforce)."""
+    """Rounds of acting and learning. Without it: 100 (ppo), 60 (reinforce)."""
     hidden: int = 64
     """Width of the two hidden layers of policy and critic."""
     lr: float | None = None
@@ -60,7 +60,7 @@ class ReinforceConfig:
 # What stands for an option that is not given; another algorithm's has no meaning.
 DEFAULTS: dict[str, dict[str, Any]] = {
     "ppo": {
-        "envs": 1024, "updates": 80, "lr": 0.002, "entropy_weight": 0.01, "clip_norm": 0.5,
+        "envs": 1024, "updates": 100, "lr": 0.002, "entropy_weight": 0.01, "clip_norm": 0.5,
         "rollout": 32, "passes": 4, "minibatches": 4, "lam": 0.95, "clip": 0.2,
     },
     "reinforce": {
