@@ -81,47 +81,31 @@ def test_members_with_numbers_of_their_own_are_their_solo_runs(source, settings)
     assert max(compare(settings, source, capacity=4)) < NOISE
 
 
-def test_records_are_those_of_training_and_test_and_who_is_told_to_stop_does(source):
-    configs = [replace(TrainConfig(), BASE | {"lr": lr}) for lr in (0.1, 0.2, 0.3)]
-    (group,) = groups(configs, {"lr"})
+def test_one_program_trains_group_after_group(source):
+    """Records, who is told to stop, who has no number as loss, and a smaller group that comes later."""
+    rates = (0.1, 0.2, 0.3, 1e30)
+    configs = [replace(TrainConfig(), BASE | {"lr": lr}) for lr in rates]
+    (first,) = groups(configs, {"lr"})
+    (second,) = groups(configs[2:3], {"lr"})
     epochs, shown = [], []
 
     def report(records):
         epochs.append(records)
         return {1}
 
-    together = Members(group, source)
-    states = together.train(group, report, lambda *progress: shown.append(progress))
-    assert [sorted(records) for records in epochs] == [[0, 1, 2], [0, 2]]
+    together = Members(first, source, capacity=8)
+    states = together.train(first, report, lambda *progress: shown.append(progress))
+    assert [sorted(records) for records in epochs] == [[0, 1, 2, 3], [0, 2]]
+    assert [place for place, record in epochs[0].items() if diverged(record)] == [3]
+    assert [step for step, *_ in shown] == [5, 10]
     # Each member's test accuracy is that of its weights.
-    params, stats = together.weights(states, 2)
-    plain = dataclasses.replace(together.job.state, params=params, stats=stats)
+    weights = together.weights(states, 2)
+    plain = dataclasses.replace(together.job.state, params=weights[0], stats=weights[1])
     parts = parallel.evaluator(together.job.eval_step, together.job.tests, together.job.mesh)(plain)
     right = sum(float(np.sum(part["accuracy"][0])) for part in parts)
-    assert epochs[-1][2]["accuracy"] == right / 70
-    assert epochs[-1][2] | {"step": 10, "epoch": 2.0} == epochs[-1][2]
-    assert shown[-1][0] == 10
-
-
-def test_a_program_serves_other_groups_with_fewer_members(source):
-    configs = [replace(TrainConfig(), BASE | {"lr": lr}) for lr in (0.1, 0.2, 0.3)]
-    (first,) = groups(configs, {"lr"})
-    (second,) = groups(configs[2:], {"lr"})
-    together = Members(first, source, capacity=4)
-    together.train(first, lambda _: ())
-    states = together.train(second, lambda _: ())
-    assert furthest(together.weights(states, 0), alone(configs[2], source)) < NOISE
-
-
-def test_a_loss_that_is_no_number_ends_its_member_alone(source):
-    configs = [replace(TrainConfig(), BASE | {"lr": lr}) for lr in (0.1, 1e30)]
-    (group,) = groups(configs, {"lr"})
-    epochs = []
-    together = Members(group, source)
-    together.train(group, lambda records: epochs.append(records) or ())
-    assert [sorted(records) for records in epochs] == [[0, 1], [0]]
-    assert diverged(epochs[0][1])
-    assert not diverged(epochs[0][0])
+    assert epochs[-1][2] | {"step": 10, "epoch": 2.0, "accuracy": right / 70} == epochs[-1][2]
+    again = together.weights(together.train(second, lambda _: ()), 0)
+    assert furthest(again, weights) == 0
 
 
 def test_on_a_device_with_room_the_way_is_measured(source, monkeypatch):
