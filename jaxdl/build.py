@@ -14,11 +14,11 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
-from jaxdl.config import DataOptions, ModelOptions, OptimizerOptions, TrainConfig, replace
+from jaxdl.config import DataOptions, ModelOptions, OptimizerOptions, TrainConfig, replace, to_dict
 from jaxdl.data import resize, sources, subset, transforms
 from jaxdl.data.loader import Loader
 from jaxdl.engine import metrics as averages
-from jaxdl.engine import parallel, state, step, weights
+from jaxdl.engine import packed, parallel, state, step, weights
 from jaxdl.engine.objective import classification
 from jaxdl.engine.run_folder import read_config
 from jaxdl.engine.state import TrainState
@@ -428,13 +428,34 @@ def trained(
 
 
 def load(run: Path) -> Trained:
-    """The model in a run's folder.
+    """The model in a run's folder, or in a file that `pack` wrote.
 
     Raises:
-      FileNotFoundError, ValueError: the folder holds no run, an unfinished or a damaged one.
+      FileNotFoundError, ValueError: the folder holds no run, an unfinished or a damaged one; another kind of file.
     """
+    if run.is_file():
+        about = packed.load(run)[1]
+        if "images" not in about:
+            raise ValueError(f"{run} has weights and says nothing of their model")
+        return trained(replace(TrainConfig(), about["options"]), about["images"], run)
     config = read_config(run)
     return trained(replace(TrainConfig(), config["options"]), config["images"], run / "weights.safetensors")
+
+
+def pack(path: Path, config: TrainConfig, seen: Pictures, arrays: Mapping[str, packed.Packable]) -> int:
+    """Writes weights in few bytes, with all that `load` has to know; returns how many bytes they are.
+
+    Args:
+      path: the file.
+      config: the run's.
+      seen: its images.
+      arrays: of its model, by name, in torch's layouts.
+    """
+    plain = to_dict(TrainConfig())
+    told = {"dataset": config.data.dataset, "precision": config.run.precision, **dataclasses.asdict(config.model)}
+    options = {name: value for name, value in told.items() if value != plain[name]}
+    images = {name: value for name, value in dataclasses.asdict(seen).items() if value}
+    return packed.save(path, arrays, {"options": options, "images": images})
 
 
 def test_loader(source: sources.Source) -> Loader:

@@ -10,6 +10,7 @@ import safetensors.numpy
 from flax import nnx
 
 from jaxdl import files, tree
+from jaxdl.engine import packed
 from jaxdl.nn.layout import Layout
 from jaxdl.typing import Array, PyTree
 
@@ -53,7 +54,7 @@ def load(path: Path, model: nnx.Module, params: PyTree, stats: PyTree) -> tuple[
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a safetensors file, under torch's names and in torch's layouts.
+    """The arrays of a safetensors file, plain or packed, under torch's names and in torch's layouts.
 
     Raises:
       FileNotFoundError: there is no such file.
@@ -62,7 +63,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise FileNotFoundError(f"no weights at {path}: the run has not ended yet, or this is no run")
     try:
-        return safetensors.numpy.load_file(path)
+        return packed.load(path)[0] if packed.is_packed(path) else safetensors.numpy.load_file(path)
     except safetensors.SafetensorError as error:
         raise ValueError(f"{path} is no whole safetensors file ({error})") from error
 
