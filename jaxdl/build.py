@@ -109,8 +109,19 @@ def model(options: ModelOptions, seen: Pictures, key: Array) -> nnx.Module:
     return MODELS[options.model](seen.shape, len(seen.classes), **arguments, rngs=nnx.Rngs(params=key))
 
 
-def optimizer(options: OptimizerOptions, steps_per_epoch: int, steps: int) -> optax.GradientTransformation:
+def _same(part: Any) -> Any:
+    return part
+
+
+def optimizer(
+    options: OptimizerOptions, steps_per_epoch: int, steps: int, change: Callable[[Any], Any] = _same
+) -> optax.GradientTransformation:
     """Clipping, then the optimizer under its schedule, once every ``--accumulate`` batches.
+
+    Args:
+      options: of the optimizer.
+      steps_per_epoch, steps: of the run.
+      change: the learning rate, a function of the number of updates -> the one that is used instead.
 
     Raises:
       ValueError: an option that the optimizer has no use for, or a value outside its range.
@@ -118,7 +129,7 @@ def optimizer(options: OptimizerOptions, steps_per_epoch: int, steps: int) -> op
     every = options.accumulate
     updates_per_epoch, updates = max(steps_per_epoch // every, 1), max(steps // every, 1)
     arguments = _taken(options.optimizer, options)
-    tx = OPTIMIZERS[options.optimizer](schedule(options, updates_per_epoch, updates), **arguments)
+    tx = OPTIMIZERS[options.optimizer](change(schedule(options, updates_per_epoch, updates)), **arguments)
     if options.clip_value is not None:
         tx = optax.chain(clip_by_value(options.clip_value), tx)
     if options.clip_norm is not None:
@@ -154,10 +165,6 @@ def schedule(options: OptimizerOptions, updates_per_epoch: int, updates: int) ->
         "one_cycle": lambda: schedules.one_cycle_lr(lr, updates),
     }[options.schedule]()
     return schedules.warmup(rate, warm) if warm else rate
-
-
-def _same(part: Any) -> Any:
-    return part
 
 
 @dataclasses.dataclass(frozen=True)

@@ -69,7 +69,7 @@ class Fusion:
     def said(self, members: Sequence[PyTree]) -> np.ndarray:
         """Probabilities (members, N, classes) of several ``(params, stats)`` for the test images."""
         params, stats = ensemble.stack(members)
-        state: Any = {"params": params, "stats": stats}
+        state = dataclasses.replace(self.first.state, params=params, stats=stats)
         parts = jax.device_get(self._run(state))
         return np.concatenate(
             [np.moveaxis(part, 1, 0).reshape(len(members), -1, part.shape[-1]) for part in parts], 1
@@ -82,7 +82,7 @@ class Fusion:
             nnx.graphdef(self.first.model), lambda images: inputs(key, {"image": images})["image"]
         )
         return parallel.evaluator(
-            lambda state, batch: run(state["params"], state["stats"], batch["image"]),
+            lambda state, batch: run(state.params, state.stats, batch["image"]),
             build.test_loader(self.source),
             parallel.make_mesh(parallel.first_devices(1)),
         )
@@ -97,13 +97,10 @@ class Fusion:
         prepare = functools.partial(self.first.seen.inputs(), jax.random.key(0))
         return params, averaging.update_bn(self.first.model, params, stats, loader, prepare)
 
-    @property
+    @functools.cached_property
     def chain(self) -> list[str]:
-        """The layers whose units can be put in another order, and the last; empty where that is not known."""
-        pattern = align.CHAINS.get(self.first.config.model.model)
-        names = [name.removesuffix(".weight") for name in tree.flatten(self.first.state.params)]
-        found = [name for name in names if pattern and re.fullmatch(pattern, name)]
-        return sorted(found, key=lambda name: (name.startswith("fc"), int(re.sub(r"\D", "", name))))
+        """See `chain_of`."""
+        return chain_of(self.first.config.model.model, self.first.state.params)
 
     def aligned(self, members: Sequence[tuple[PyTree, PyTree]], seed: int) -> list[tuple[PyTree, PyTree]]:
         """Members with their units in one order."""
@@ -117,6 +114,14 @@ class Fusion:
             (tree.map_named(lambda name, _, own=own: own[name], params), stats)
             for own, (params, stats) in zip(back, members, strict=True)
         ]
+
+
+def chain_of(model: str, params: PyTree) -> list[str]:
+    """The layers whose units can be put in another order, and behind them the last; empty where it is no chain."""
+    pattern = align.CHAINS.get(model)
+    names = {name.removesuffix(".weight") for name in tree.flatten(params)}
+    found = [name for name in names if pattern and re.fullmatch(pattern, name)]
+    return sorted(found, key=lambda name: (name.startswith("fc"), int(re.sub(r"\D", "", name))))
 
 
 def _check_same(first: build.Trained, other: build.Trained, prefix: str) -> None:

@@ -12,13 +12,16 @@ from jaxdl import build
 from jaxdl.config import ModelOptions, TrainConfig
 from jaxdl.data import resize, transforms
 from jaxdl.data.sources import Source
-from jaxdl.methods import finetune
 from jaxdl.methods.distill import Member
+from jaxdl.methods.finetune.transfer import read
 from jaxdl.models import MODELS
 from jaxdl.typing import Batch
 
 HEAD_WIDTH = 64  # of the vision transformers that are about; their files do not say how many heads there are
-STAGES = {(2, 2, 2, 2): "resnet18", (3, 4, 6, 3): "resnet34"}  # with bottlenecks the latter is resnet50
+STAGES: Mapping[tuple[int, ...], str] = {
+    (2, 2, 2, 2): "resnet18",
+    (3, 4, 6, 3): "resnet34",
+}  # with bottlenecks the latter is resnet50
 
 
 def load(path: Path, source: Source, mean: Sequence[float] = (), std: Sequence[float] = ()) -> build.Trained:
@@ -36,7 +39,7 @@ def load(path: Path, source: Source, mean: Sequence[float] = (), std: Sequence[f
         trained = build.load(path)
         check(trained, source, path)
         return trained
-    options = ModelOptions(**recognise(finetune.read(path)))
+    options = ModelOptions(**recognise(read(path)))
     images = {"shape": source.image_shape, "classes": source.classes, "mean": tuple(mean), "std": tuple(std)}
     return build.trained(TrainConfig(model=options), images, path)
 

@@ -27,7 +27,9 @@ engine.stopping engine.seeds engine.ownstep
 
 methods.consistency methods.gan methods.rollout methods.reinforce methods.ppo
 methods.features methods.quality methods.distill
-methods.fuse.ensemble methods.fuse.stacking methods.fuse.soup methods.fuse.align methods.fuse.averaging methods.sweep
+methods.fuse.ensemble methods.fuse.stacking methods.fuse.soup methods.fuse.align methods.fuse.averaging
+methods.multitask.tasks methods.multitask.balance methods.multitask.model
+methods.sweep
 methods.quantize.affine methods.quantize.calibrate methods.quantize.layers methods.quantize.qat methods.quantize.qdq
 methods.finetune.transfer methods.finetune.rates methods.finetune.lora methods.finetune methods.survey methods.advice
 methods.export.program methods.export.graph methods.export.lowering methods.export.trace methods.export.evaluate
@@ -37,7 +39,7 @@ methods.export.litert methods.export.formats methods.export.check
 build quick_trial explain session train quantized predict comparison quantize_report quantize
 finetune_options finetune_plan finetune_report finetune regularize_report regularize
 groups members sweep_report sweep search samplers study study_report workers tune
-teachers distill_report distill fuse_report fuse
+teachers restored distill_report distill fuse_report fuse average_report average multitask_report multitask
 export
 reinforce.options reinforce.report reinforce.trainer reinforce.__main__
 gan.options gan.judge gan.report gan.trainer gan.__main__

@@ -20,7 +20,7 @@ from jaxdl.data.sources import Source, Split
 from jaxdl.data.transforms import Transform
 from jaxdl.engine import parallel
 from jaxdl.engine.metrics import average
-from jaxdl.methods.features import with_outputs
+from jaxdl.methods.features import Answered, output_shape, with_outputs
 from jaxdl.nn import losses
 from jaxdl.nn.linear import Linear
 from jaxdl.nn.pooling import adaptive_avg_pool2d
@@ -73,7 +73,7 @@ def distillation(
     def loss_fn(model: Any, batch: Batch, rngs: nnx.Rngs | None) -> tuple[Array, Metrics]:
         run = model.with_guess if hint_weight else lambda *inputs: (model(*inputs), None)
         logits, guess = run(batch["image"], rngs)
-        loss, metrics = plain(_Said(model, logits), batch, rngs)
+        loss, metrics = plain(Answered(model, logits), batch, rngs)
         total, count = metrics["loss"]
         each = soft_target_loss(logits.astype(loss.dtype), batch[LOGITS].astype(loss.dtype), temperature)
         loss += soft_weight * (each.mean() - total / count)
@@ -85,19 +85,6 @@ def distillation(
         return loss, metrics
 
     return loss_fn
-
-
-class _Said(nnx.Module):
-    """A model that has been run: the plain loss gets its parameters and its answer, without a second run.
-
-    A second would draw other dropout masks and move running statistics twice.
-    """
-
-    def __init__(self, model: nnx.Module, logits: Array) -> None:
-        self.model, self.logits = model, logits
-
-    def __call__(self, *_: Any) -> Array:
-        return self.logits
 
 
 def hint_loss(guess: Array, hint: Array) -> Array:
@@ -149,16 +136,12 @@ def hinted(
     Raises:
       ValueError: the student lacks the layer, or the layer's output cannot be compared with the hint.
     """
-    view = nnx.view(student, deterministic=True, use_running_average=True, raise_if_not_found=False)
-    image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    parts = nnx.split(view)
-    features = jax.eval_shape(lambda image: with_outputs(nnx.merge(*parts), [layer], image)[1][0], image)
+    features = output_shape(student, layer, image_shape)
     guess, hint = (
-        jax.ShapeDtypeStruct((1, *shape), jnp.float32)
-        for shape in ((*features.shape[1:-1], hint_shape[-1]), hint_shape)
+        jax.ShapeDtypeStruct((1, *shape), jnp.float32) for shape in ((*features[:-1], hint_shape[-1]), hint_shape)
     )
     jax.eval_shape(hint_loss, guess, hint)
-    return Hinted(student, layer, features.shape[-1], hint_shape[-1], rngs=nnx.Rngs(params=key))
+    return Hinted(student, layer, features[-1], hint_shape[-1], rngs=nnx.Rngs(params=key))
 
 
 def student_of(parts: tuple[Any, Any]) -> tuple[Any, Any]:

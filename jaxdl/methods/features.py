@@ -1,7 +1,10 @@
-"""What is inside a model while it runs: the outputs of named layers, as torch's forward hooks give them."""
+"""What a model says and what is inside it: outputs of named layers, and a model that has been run."""
 
 from collections.abc import Sequence
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from jaxdl.config import nearest
@@ -36,3 +39,32 @@ def with_outputs(
                 f"the model has no layer {name}{nearest(name, outputs)}; it has {', '.join(sorted(outputs))}"
             )
     return output, [outputs[name] for name in layers]
+
+
+def output_shape(model: nnx.Module, layer: str, image_shape: Sequence[int]) -> tuple[int, ...]:
+    """The shape of what a layer gives for an image (H, W, C), without the axis of images.
+
+    Raises:
+      ValueError: as `with_outputs`.
+    """
+    view = nnx.view(model, deterministic=True, use_running_average=True, raise_if_not_found=False)
+    parts, image = nnx.split(view), jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    outputs = jax.eval_shape(lambda image: with_outputs(nnx.merge(*parts), [layer], image)[1], image)
+    return outputs[0].shape[1:]
+
+
+class Answered(nnx.Module):
+    """A model that has been run: a loss gets its parameters and its answer, without a second run.
+
+    A second would draw other dropout masks and move running statistics twice.
+
+    Args:
+      model: whose parameters a penalty is for.
+      answer: what it is to say, whatever it is asked.
+    """
+
+    def __init__(self, model: nnx.Module, answer: Array) -> None:
+        self.model, self.answer = model, answer
+
+    def __call__(self, *_: Any) -> Array:
+        return self.answer

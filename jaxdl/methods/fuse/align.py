@@ -34,7 +34,7 @@ def match(reference: Weights, weights: Weights, chain: Sequence[str], seed: int 
     for _ in range(rounds):
         changed = False
         for place in rng.permutation(len(orders)):
-            layer = chain[place]
+            layer: str = chain[int(place)]
             gains = _gains(
                 reference, permuted(weights, chain, orders | {layer: _same(orders[layer])}), chain, place
             )

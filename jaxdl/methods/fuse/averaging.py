@@ -69,7 +69,7 @@ class FollowingState(NamedTuple):
     """Steps taken and weights in the average, int32, and the state of the optimizer within."""
 
     step: Array
-    count: Array
+    averaged: Array
     inner: PyTree
 
 
@@ -89,10 +89,10 @@ def following(tx: optax.GradientTransformation, rule: Rule, when: When) -> optax
         steps, inner = tx.update(updates["model"], state.inner, params["model"])
         newest = optax.apply_updates(params["model"], steps)
         due = when.due(state.step + 1)
-        average = _moved(rule, due, state.count, params["average"], newest)
+        average = _moved(rule, due, state.averaged, params["average"], newest)
         moves = jax.tree.map(jnp.subtract, average, params["average"])
-        count = state.count + due.astype(jnp.int32)
-        return {"model": steps, "average": moves}, FollowingState(state.step + 1, count, inner)
+        averaged = state.averaged + due.astype(jnp.int32)
+        return {"model": steps, "average": moves}, FollowingState(state.step + 1, averaged, inner)
 
     return optax.GradientTransformation(init, update)
 

@@ -1,0 +1,81 @@
+"""The command as a user runs it, on the embedded digits."""
+
+import json
+
+import numpy as np
+import pytest
+
+from jaxdl import average, build, train
+from jaxdl.data import sources
+from jaxdl.engine.checkpoint import Checkpoints
+from jaxdl.engine.log import read_records
+
+TRAIN = ["--dataset", "digits", "--lr", "0.1", "--hidden", "12", "--epochs", "4", "--seed", "3"]
+QUIET = ["--quiet", "--no-tensorboard"]
+
+
+def run(out, *argv):
+    assert average.main([*TRAIN, *QUIET, *argv, "--out", str(out)]) == 0
+    return {row["name"]: row for row in json.loads((out / "average.json").read_text())}
+
+
+def test_the_mean_of_the_last_epochs_is_that_of_a_run_at_their_ends(tmp_path):
+    """SWA from half of four epochs on: after the second, third and fourth."""
+    rows = run(tmp_path / "swa", "--kind", "swa", "--average-from", "0.5")
+    assert train.main([*TRAIN, *QUIET, "--save-every", "23", "--keep", "9", "--out", str(tmp_path / "plain")]) == 0
+    plain = json.loads((tmp_path / "plain" / "summary.json").read_text())
+    assert rows["last weights"]["accuracy"] == pytest.approx(plain["accuracy"], abs=1e-6)
+    assert rows["last weights"]["loss"] == pytest.approx(plain["loss"], rel=1e-4)
+
+    job = build.job(build.load(tmp_path / "plain").config, sources.load("digits"))
+    checkpoints = Checkpoints(tmp_path / "plain" / "checkpoints", 9)
+    states = [checkpoints.read(step, job.state) for step in (46, 69, 92)]
+    checkpoints.close()
+    mean = np.mean([state.params["fc1"]["weight"] for state in states], 0)
+    saved = build.load(tmp_path / "swa")
+    np.testing.assert_allclose(saved.state.params["fc1"]["weight"], mean, rtol=1e-4, atol=1e-5)
+    summary = json.loads((tmp_path / "swa" / "summary.json").read_text())
+    assert rows["average (swa)"]["accuracy"] == pytest.approx(summary["accuracy"], abs=1e-6)
+    assert saved.evaluate(sources.load("digits"))["loss"] == pytest.approx(rows["average (swa)"]["loss"], rel=1e-4)
+
+
+def test_the_rate_goes_where_swa_wants_it(tmp_path):
+    run(tmp_path / "r", "--kind", "swa", "--average-from", "0.5", "--swa-lr", "0.02", "--log-every", "23")
+    rates = [
+        record["lr"] for record in read_records(tmp_path / "r" / "metrics.jsonl") if record["kind"] == "train"
+    ]
+    np.testing.assert_allclose(rates, [0.1, 0.1, rates[2], 0.02], rtol=1e-5)
+    assert 0.02 <= rates[2] < 0.03
+
+
+def test_averages_of_every_step_or_of_chosen_ones():
+    def when(steps=100, **options):
+        return average.plan(average.AverageOptions(**options), 20, steps)[1]
+
+    assert when() == (1, 1)
+    assert when(kind="swa") == (80, 20)  # three quarters are 75 steps; then 80 and 100, the last
+    assert when(kind="swa", average_from=0.5, average_every=7) == (51, 7)  # 51 + 7 * 7 = 100
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--decay", "1.5"], "the decay of an average must lie in [0, 1]; got 1.5"),
+        (["--average-from", "1"], "--average-from must be a share from 0 up to 1; got 1.0"),
+        (["--average-every", "0"], "--average-every must be at least 1; got 0"),
+        (["--kind", "swa", "--decay", "0.9"], "--decay has no meaning for swa"),
+        (["--kind", "swa", "--early-stop", "2"], "--early-stop ends a training whose end swa has to know"),
+        (["--kind", "swa", "--swa-lr", "0.1", "--swa-anneal", "-1"], "--swa-anneal must be 0 or more; got -1"),
+        (["--kind", "swe"], "invalid choice 'swe'"),
+    ],
+)
+def test_a_mistake_is_one_line(tmp_path, argv, message, capsys):
+    try:
+        status = average.main([*TRAIN, *argv, "--out", str(tmp_path / "r")])
+    except SystemExit as stop:
+        status = stop.code
+    said = capsys.readouterr().err
+    assert (status, said.count("\n")) == (2, 1), said
+    assert said.startswith("jaxdl.average: error: ")
+    assert message in said
+    assert not (tmp_path / "r").exists()
