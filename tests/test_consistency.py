@@ -27,10 +27,10 @@ def test_a_run_is_a_plain_one_that_can_be_loaded(tmp_path, method):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--labels", "9"], "expected from 10 (one a class) to 1438 training images of digits; got 9"),
+        (["--labels", "9"], "expected from 10 (one a class) to 1437 training images of digits; got 9"),
         (["--threshold", "1.5"], "the threshold must lie in [0, 1]; got 1.5"),
         (["--threshold", "-0.5"], "the threshold must lie in [0, 1]; got -0.5"),
-        (["--ratio", "0"], "--ratio must lie between 1 and the 1438 training images; got 0"),
+        (["--ratio", "0"], "--ratio must lie between 1 and the 1437 training images; got 0"),
         (["--weight", "-1"], "--weight must be at least 0; got -1.0"),
         (["--method", "mean_teacher", "--decay", "1"], "the decay of the teacher must lie in [0, 1); got 1.0"),
         (["--method", "pi", "--threshold", "0.9"], "--threshold has no meaning for pi"),

@@ -54,7 +54,7 @@ def test_a_run_leaves_networks_for_torch_samples_and_a_report(tmp_path, capsys, 
     [
         (["--steps", "0"], "--steps must be at least 1; got 0"),
         (["--batch-size", "1"], "--batch-size must be at least 2"),
-        (["--batch-size", "2000"], "--batch-size must lie between 1 and the 1438 training examples; got 2000"),
+        (["--batch-size", "2000"], "--batch-size must lie between 1 and the 1437 training examples; got 2000"),
         (["--confidence", "1.5"], "--confidence must lie in [0, 1]; got 1.5"),
         (["--judged", "1"], "--judged must be at least 2; got 1"),
         (["--lr", "-1"], "lr must be 0 or more, got -1.0"),

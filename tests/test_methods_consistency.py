@@ -17,6 +17,7 @@ from jaxdl.engine.objective import classification
 from jaxdl.methods import consistency
 from jaxdl.models import Net
 from jaxdl.nn.norm import BatchNorm
+from jaxdl.optim.optimizers import adam
 
 RNG = np.random.default_rng(0)
 IMAGES, LABELS = RNG.random((2 + 2 * 6, 4, 4, 1)), RNG.integers(0, 3, 2).astype(np.int32)
@@ -209,7 +210,10 @@ def test_every_image_is_there_without_its_label_and_few_have_one():
     rows = {image.tobytes() for image in images}
     assert {image.tobytes() for image in unlabelled} <= rows
     assert len(unlabelled) == 3 * count >= len(images) - 2
-    known = {(image.tobytes(), int(label)) for image, label in zip(*source.train.values(), strict=False)}
+    known = {
+        (image.tobytes(), int(label))
+        for image, label in zip(source.train["image"], source.train["label"], strict=True)
+    }
     assert len(known) == 20
     np.testing.assert_array_equal(np.bincount([label for _, label in known]), [2] * 10)
     true = {image.tobytes(): int(label) for image, label in zip(images, DIGITS.train["label"], strict=True)}
@@ -260,7 +264,7 @@ def test_fixmatch_learns_from_images_without_labels():
         "image": jnp.asarray(np.concatenate([images[known], images, noisy])),
         "label": jnp.asarray([0, 1], jnp.int32),
     }
-    loss_fn, tx = consistency.fixmatch(classification(), 1.0, 0.8), optax.adam(0.02)
+    loss_fn, tx = consistency.fixmatch(classification(), 1.0, 0.8), adam(0.02)
 
     @jax.jit
     def run(params):

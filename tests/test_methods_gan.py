@@ -34,13 +34,15 @@ def networks():
     for net, module in zip(ours, theirs, strict=True):
         # Larger than DCGAN's, whose first losses hardly depend on the images.
         nnx.update(net, jax.tree.map(lambda x: 5 * x, nnx.state(net, nnx.Param)))
-        module.load_state_dict(named(net, nnx.state(net, nnx.Param), nnx.state(net, nnx.BatchStat)))
+        module.load_state_dict(
+            named(net, *(nnx.to_pure_dict(nnx.state(net, kind)) for kind in (nnx.Param, nnx.BatchStat)))
+        )
     return ours, theirs
 
 
 def named(net, params, stats):
     """As torch has it."""
-    values = tree.flatten(nnx.to_pure_dict(params)) | tree.flatten(nnx.to_pure_dict(stats))
+    values = tree.flatten(params) | tree.flatten(stats)
     return {name: torch.tensor(np.asarray(value)) for name, value in weights.to_torch(net, values).items()}
 
 

@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import functools
 import os
@@ -43,13 +44,19 @@ def own(hooks=(), every=2, take=step):
     )
 
 
+@contextlib.contextmanager
+def folders(tmp_path, *names):
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(contextlib.closing(RunFolder(tmp_path / name, resume=False))) for name in names]
+
+
 def timeless(records):
     return [{name: value for name, value in record.items() if name != "steps_per_second"} for record in records]
 
 
 def test_records_are_the_means_of_what_was_counted(tmp_path, capsys):
-    folder = RunFolder(tmp_path / "run", resume=False)
-    state = ownstep.train(own(), folder, quiet=False)
+    with folders(tmp_path, "run") as [folder]:
+        state = ownstep.train(own(), folder, quiet=False)
     records = read_records(folder.metrics)
     assert [record["step"] for record in records] == [2, 4, 6, 8, 10]
     assert [record.get("rare") for record in records] == [5, None, None, None, None]
@@ -75,15 +82,15 @@ class StopAt(Hook):
 
 
 def test_a_stopped_run_goes_on_bit_for_bit(tmp_path):
-    whole, stopped = (RunFolder(tmp_path / name, resume=False) for name in ("whole", "stopped"))
-    expected = ownstep.train(own(every=4), whole, quiet=True)
-    with pytest.raises(InterruptedRunError, match="stopped by SIGINT after step 6"):
-        ownstep.train(own([StopAt(6)], every=4), stopped, quiet=True)
-    found = ownstep.train(own(every=4), stopped, quiet=True)
-    np.testing.assert_array_equal(found.params["x"], expected.params["x"])
+    with folders(tmp_path, "whole", "stopped") as [whole, stopped]:
+        expected = ownstep.train(own(every=4), whole, quiet=True)
+        with pytest.raises(InterruptedRunError, match="stopped by SIGINT after step 6"):
+            ownstep.train(own([StopAt(6)], every=4), stopped, quiet=True)
+        found = ownstep.train(own(every=4), stopped, quiet=True)
+        again = ownstep.train(own(every=4), stopped, quiet=True)  # nothing is left to do
+    for state in (found, again):
+        np.testing.assert_array_equal(state.params["x"], expected.params["x"])
     assert timeless(read_records(stopped.metrics)) == timeless(read_records(whole.metrics))
-    again = ownstep.train(own(every=4), stopped, quiet=True)  # nothing is left to do
-    np.testing.assert_array_equal(again.params["x"], expected.params["x"])
 
 
 def test_a_metric_that_is_no_number_ends_the_run(tmp_path):
@@ -92,8 +99,7 @@ def test_a_metric_that_is_no_number_ends_the_run(tmp_path):
         size = jnp.where(state.step == 5, jnp.nan, metrics["size"][0])
         return state, {**metrics, "size": (size, metrics["size"][1])}
 
-    folder = RunFolder(tmp_path / "run", resume=False)
-    with pytest.raises(NonFiniteError, match="size is nan at step 5"):
+    with folders(tmp_path, "run") as [folder], pytest.raises(NonFiniteError, match="size is nan at step 5"):
         ownstep.train(own(take=broken), folder, quiet=True)
 
 
@@ -114,7 +120,8 @@ def test_how_a_run_ends_is_a_status_and_a_line(tmp_path, capsys, error, code, me
     def work():
         raise error
 
-    assert ownstep.status(work, RunFolder(tmp_path / "run", resume=False)) == code
+    with folders(tmp_path, "run") as [folder]:
+        assert ownstep.status(work, folder) == code
     said = capsys.readouterr().err
     assert message in said
     assert said.count("\n") == 1

@@ -56,13 +56,13 @@ def test_reinforce_needs_no_gymnasium_threshold(tmp_path, capsys):
     [
         (["--env", "CartPol-v1"], "unknown environment CartPol-v1; did you mean CartPole-v1?"),
         (["--env", "Pendulum-v1"], "Pendulum-v1 takes Box actions"),
-        (["--minibatches", "3", "--envs", "8"], "expected minibatches that divide the 128 steps"),
+        (["--minibatches", "3", "--envs", "8"], "expected minibatches that divide the 256 steps"),
         (["--baseline", "none"], "--baseline has no meaning for ppo"),
         (["--algorithm", "reinforce", "--clip", "0.1"], "--clip has no meaning for reinforce"),
         (["--envs", "0"], "--envs must be at least 1; got 0"),
         (["--gamma", "1.5"], "--gamma must lie in [0, 1]; got 1.5"),
         (["--clip", "0"], "the clip of PPO must be above 0; got 0.0"),
-        (["--lr", "-1"], "lr must be"),
+        (["--lr", "-1"], "the rate must be 0 or more, got -1.0"),
         (["--seeds", "0"], "--seeds must be at least 1; got 0"),
     ],
 )

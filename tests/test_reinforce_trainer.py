@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 
 import numpy as np
@@ -13,7 +14,8 @@ OPTIONS = completed(ReinforceOptions(env="Catch-bsuite", envs=32, updates=30, hi
 def test_a_policy_learns_to_catch(tmp_path):
     """A random one catches the ball in about a third of the episodes: a mean return of -0.4."""
     trainer = Trainer(dataclasses.replace(OPTIONS, episodes=100), rollout.make("Catch-bsuite", 32))
-    found = trainer.train(0, RunFolder(tmp_path / "run", resume=False), quiet=True)
+    with contextlib.closing(RunFolder(tmp_path / "run", resume=False)) as folder:
+        found = trainer.train(0, folder, quiet=True)
     assert found["greedy_return"] > 0.6
     assert found["env_steps"] == 30 * 32 * 32
     assert (tmp_path / "run" / "weights.safetensors").exists()

@@ -267,7 +267,7 @@ def _parts(batch: Batch) -> tuple[Array, Array]:
 def _run(model: Any, image: Array, rngs: nnx.Rngs | None) -> Array:
     """Logits, of float32 at least."""
     logits = model(image, rngs)
-    return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    return logits.astype(np.promote_types(logits.dtype, np.float32))
 
 
 def _answered(

@@ -41,8 +41,8 @@ def advantages(
     """Generalized advantage estimation as its recursion is written down, all (T, N)."""
     found, later = torch.zeros_like(reward), torch.zeros_like(reward[0])
     for t in reversed(range(len(reward))):
-        delta = reward[t] + gamma * last_value[t] * ~terminated[t] - value[t]
-        later = delta + gamma * lam * ~done[t] * later
+        delta = reward[t] + gamma * (last_value[t] * ~terminated[t]) - value[t]
+        later = delta + gamma * lam * (later * ~done[t])
         found[t] = later
     return found
 
