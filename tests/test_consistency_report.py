@@ -16,8 +16,8 @@ def test_gains_are_those_over_the_labelled_images_alone(tmp_path):
 
 
 def test_a_comparison_trains_every_method_once(tmp_path, capsys):
-    argv = ["--compare", "--seeds", "1", "--labels", "20", "--dataset", "digits", "--steps", "1", "--batch-size", "4"]
-    argv += ["--channels", "2", "3", "--hidden", "4", "--out", str(tmp_path / "all")]
+    argv = ["--compare", "--seeds", "1", "--labels", "20", "--dataset", "digits", "--steps", "1"]
+    argv += ["--batch-size", "4", "--channels", "2", "3", "--hidden", "4", "--out", str(tmp_path / "all")]
     assert main(argv) == 0
     first = capsys.readouterr().out
     assert [line.split(",")[0] for line in first.splitlines()[: len(METHODS)]] == list(METHODS)
