@@ -22,7 +22,7 @@ engine.cluster engine.group engine.processes
 engine.cache engine.run_folder engine.state engine.metrics engine.objective engine.step
 engine.parallel.devices engine.parallel.shares engine.parallel.gradient engine.parallel.programs engine.parallel.plan
 engine.parallel
-engine.checkpoint engine.weights engine.table engine.figure engine.plots engine.bands engine.trials engine.log engine.graph engine.tensorboard engine.loop engine.hooks
+engine.checkpoint engine.packed engine.weights engine.table engine.figure engine.plots engine.bands engine.trials engine.log engine.graph engine.tensorboard engine.loop engine.hooks
 engine.stopping engine.seeds engine.ownstep
 
 methods.consistency methods.gan methods.rollout methods.reinforce methods.ppo
@@ -31,6 +31,7 @@ methods.fuse.ensemble methods.fuse.stacking methods.fuse.soup methods.fuse.align
 methods.multitask.tasks methods.multitask.balance methods.multitask.model
 methods.sweep
 methods.quantize.affine methods.quantize.calibrate methods.quantize.layers methods.quantize.qat methods.quantize.qdq
+methods.prune.masks methods.prune.ramp methods.prune.units methods.prune.plan methods.low_rank methods.compose
 methods.finetune.transfer methods.finetune.rates methods.finetune.lora methods.finetune methods.survey methods.advice
 methods.export.program methods.export.graph methods.export.lowering methods.export.trace methods.export.evaluate
 methods.export.kernels methods.export.c_source methods.export.c methods.export.onnx methods.export.stablehlo
@@ -44,6 +45,8 @@ export
 reinforce.options reinforce.report reinforce.trainer reinforce.__main__
 gan.options gan.judge gan.report gan.trainer gan.__main__
 consistency.options consistency.report consistency.__main__
+prune.options prune.technique prune.report prune.__main__
+compress.options compress.forms compress.training compress.search compress.report compress.__main__
 """
 ORDER = {name: place for place, name in enumerate(FLOORS.split())}
 
