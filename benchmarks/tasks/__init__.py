@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from benchmarks.claims import Claim, Measure
-from benchmarks.tasks import accuracy, checkpoint, memory, proof, race, seeds, startup, target
+from benchmarks.tasks import accuracy, checkpoint, devices, memory, proof, race, seeds, startup, target
 
 
 class Task(Protocol):
@@ -58,5 +58,6 @@ TASKS: Mapping[str, Task] = {
     "seeds": seeds,
     "memory": memory,
     "checkpoint": checkpoint,
+    "devices": devices,
     "proof": proof,
 }

@@ -1,7 +1,7 @@
 """The processes of one run on the wire: they meet, exchange what they have to agree on, and notice who is gone.
 
-Nothing here imports jax: what can go wrong with addresses, ports and processes is told in one line before JAX, which
-would end the process, comes to it.
+Nothing here imports jax: what can go wrong with addresses, ports and processes is told in one line before JAX gets
+to it, which would end the process.
 """
 
 import contextlib

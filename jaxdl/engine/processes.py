@@ -119,7 +119,7 @@ def settled() -> Iterator[None]:
 
 
 def leave(status: int) -> int:
-    """The end of the process, with its exit status. Does not return after a failure: JAX would wait for the others."""
+    """Ends the process with an exit status. After a failure it does not return: JAX would wait for the others."""
     if _group is None:
         return status
     import jax

@@ -1,6 +1,6 @@
 """The gradient of a batch from the gradients of its shares: what torch's DistributedDataParallel does.
 
-A step under jit needs none of this: it is a program for the whole batch. pmap and shard_map run one for each share.
+A step under jit needs none of this: it is a program for the whole batch. pmap and shard_map run one on each share.
 """
 
 import dataclasses
@@ -24,9 +24,9 @@ REAL = "real"  # in a padded share: how many of its examples count
 def per_device(gradient: Gradient) -> Gradient:
     """The gradient of the whole batch, to be called on every device with its share, under the axis ``"data"``.
 
-    A share weighs as much as its loss counts, so shares of different sizes give the mean over the whole batch. Each
-    device draws dropout and augmentation of its own. Of BatchNorm's running statistics the first device's are kept,
-    as torch does.
+    A share weighs as much as its loss counts, so shares of different sizes give the mean over the whole batch.
+    Each device draws dropout and augmentation of its own. Of BatchNorm's running statistics the first device's are
+    kept, as torch does.
     """
 
     def whole(state: TrainState, batch: Batch) -> tuple[PyTree, PyTree, Metrics]:

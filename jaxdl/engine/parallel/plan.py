@@ -82,8 +82,8 @@ class Plan:
             raise ValueError(f"{batches}; choose another --batch-size, --drop-last or --uneven pad")
         if options.parallel == "pmap" and options.sync_batchnorm and state.stats:
             raise ValueError(
-                f"{batches}, which BatchNorm synchronised by pmap needs; choose another --batch-size, --drop-last, "
-                "--no-sync-batchnorm or --parallel jit"
+                f"{batches}, which BatchNorm synchronised by pmap needs; choose another --batch-size, "
+                "--drop-last, --no-sync-batchnorm or --parallel jit"
             )
 
 

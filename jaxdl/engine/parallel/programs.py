@@ -39,7 +39,7 @@ def train_chunk(step: Step, take: Take, mesh: Mesh) -> Run:
 
 
 def pmap_chunk(step: Step, take: Take, mesh: Mesh) -> Run:
-    """As `train_chunk`, where ``step`` is a device's own (`per_device`): takes its share, and adds up what it must."""
+    """As `train_chunk`, where ``step`` is a device's own (`per_device`) and takes its share of a batch."""
 
     def chunk(state: TrainState, arrays: PyTree, items: PyTree) -> tuple[TrainState, Metrics]:
         def take_counted(arrays: PyTree, item: PyTree) -> Batch:
