@@ -21,7 +21,7 @@ from jaxdl.config import fail, parse
 if TYPE_CHECKING:  # they import jax, which --help does not need
     from jaxdl.build import Trained
     from jaxdl.data.sources import Source
-    from jaxdl.methods.export.check import Tests
+    from jaxdl.methods.export.check import Reference
     from jaxdl.methods.export.formats import Format
     from jaxdl.methods.export.program import Program
 
@@ -137,18 +137,18 @@ def sample(split: Any, count: int | None) -> tuple[Any, Any]:
 
 def reference(
     whole: "Program", run: Path, source: "Source", options: ExportOptions
-) -> tuple[dict[str, dict[str, Any]], "Tests"]:
+) -> tuple[dict[str, dict[str, Any]], "Reference"]:
     """The model's own row, and what artefacts are compared with."""
-    from jaxdl.methods.export.check import Tests, logits, measure
+    from jaxdl.methods.export.check import Reference, logits, measure
 
     model = whole.compiled()
     images, labels = sample(source.test, options.test_images)
-    tests = Tests(images, labels, logits(model, images), options.max_drop / 100)
+    tests = Reference(images, labels, logits(model, images), options.max_drop / 100)
     size = (run / "weights.safetensors").stat().st_size
     return {"model": {"bytes": size, **dataclasses.asdict(measure(model, tests, int8=False))}}, tests
 
 
-def make(form: "Format", whole: "Program", path: Path, calibration: Any, tests: "Tests") -> dict[str, Any]:
+def make(form: "Format", whole: "Program", path: Path, calibration: Any, tests: "Reference") -> dict[str, Any]:
     """Writes one artefact, loads it and measures it; one that differs is deleted."""
     from jaxdl.methods.export.check import measure
 

@@ -34,7 +34,7 @@ methods.quantize.affine methods.quantize.calibrate methods.quantize.layers metho
 methods.prune.masks methods.prune.ramp methods.prune.units methods.prune.plan methods.low_rank methods.compose
 methods.finetune.transfer methods.finetune.rates methods.finetune.lora methods.finetune methods.survey methods.advice
 methods.export.program methods.export.graph methods.export.lowering methods.export.trace methods.export.evaluate
-methods.export.kernels methods.export.c_source methods.export.c methods.export.onnx methods.export.stablehlo
+methods.export.kernels methods.export.c_source methods.export.c methods.export.onnx_file methods.export.stablehlo
 methods.export.litert methods.export.formats methods.export.check
 
 build quick_trial explain session train quantized predict comparison quantize_report quantize

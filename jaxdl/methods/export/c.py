@@ -1,10 +1,11 @@
 """The C runner: written, compiled with the system's compiler, and run."""
 
 import re
+import shutil
 import subprocess
 import tempfile
+import weakref
 from pathlib import Path
-from shutil import which
 
 import numpy as np
 
@@ -34,7 +35,7 @@ def save_int8(graph: Graph, classes: tuple[str, ...], path: Path, images: np.nda
 
 def compiler() -> str | None:
     """The system's C compiler, where there is one."""
-    return which("cc") or which("gcc") or which("clang")
+    return shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
 
 
 def build(path: Path, program: Path) -> None:
@@ -51,21 +52,28 @@ def build(path: Path, program: Path) -> None:
 
 def load(path: Path) -> Loaded:
     """The runner, compiled; its latency is what it measures itself."""
-    folder = tempfile.TemporaryDirectory(prefix="jaxdl-")
-    program, raw = Path(folder.name) / "model", Path(folder.name) / "images.raw"
-    build(path, program)
+    runner = _Runner(path)
+    return Loaded(runner.run, runner.latency, runner.program.stat().st_size)
 
-    def output(images: np.ndarray, *options: str) -> str:
-        raw.write_bytes(np.ascontiguousarray(images).tobytes())
-        done = subprocess.run([program, "--logits", *options, raw], capture_output=True, text=True, check=True)
-        return done.stdout
 
-    def run(images: np.ndarray) -> np.ndarray:
-        return np.array(output(images).split(), np.float32).reshape(len(images), -1)
+class _Runner:
+    """A compiled program in a folder that goes when nobody holds it any more."""
 
-    def latency(image: np.ndarray) -> float:
+    def __init__(self, path: Path) -> None:
+        folder = Path(tempfile.mkdtemp(prefix="jaxdl-"))
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        self.program, self._raw = folder / "model", folder / "images.raw"
+        build(path, self.program)
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        return np.array(self._output(images).split(), np.float32).reshape(len(images), -1)
+
+    def latency(self, image: np.ndarray) -> float:
         # The first image warms up.
-        found = re.findall(r"([\d.]+) microseconds", output(np.stack([image, image]), "--repeat", str(REPEATS)))
-        return float(found[-1]) / 1e6
+        text = self._output(np.stack([image, image]), "--repeat", str(REPEATS))
+        return float(re.findall(r"([\d.]+) microseconds", text)[-1]) / 1e6
 
-    return Loaded(run, latency, program.stat().st_size, folder)
+    def _output(self, images: np.ndarray, *options: str) -> str:
+        self._raw.write_bytes(np.ascontiguousarray(images).tobytes())
+        command = [self.program, "--logits", *options, self._raw]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout

@@ -22,6 +22,7 @@ Ranges = Mapping[Node, tuple[float, float]]
 EXPRESSIONS = {
     "exp": "expf({0})", "expm1": "expm1f({0})", "log": "logf({0})", "tanh": "tanhf({0})", "sqrt": "sqrtf({0})",
     "rsqrt": "1.0f / sqrtf({0})", "erf": "erff({0})", "erfc": "erfcf({0})", "abs": "fabsf({0})", "neg": "-{0}",
+    "not": "{0} == 0",
     "logistic": "1.0f / (1.0f + expf(-{0}))", "add": "{0} + {1}", "sub": "{0} - {1}", "mul": "{0} * {1}",
     "div": "{0} / {1}", "pow": "powf({0}, {1})", "max": "{0} > {1} ? {0} : {1}", "min": "{0} < {1} ? {0} : {1}",
     "gt": "{0} > {1}", "ge": "{0} >= {1}", "lt": "{0} < {1}", "le": "{0} <= {1}", "eq": "{0} == {1}",

@@ -13,7 +13,7 @@ TOLERANCE = 1e-5
 
 
 @dataclasses.dataclass(frozen=True)
-class Tests:
+class Reference:
     """What artefacts are compared on.
 
     Attributes:
@@ -52,7 +52,7 @@ def logits(loaded: Loaded, images: np.ndarray) -> np.ndarray:
     return np.concatenate([loaded.run(images[start : start + BATCH]) for start in range(0, len(images), BATCH)])
 
 
-def measure(loaded: Loaded, tests: Tests, *, int8: bool) -> Measured:
+def measure(loaded: Loaded, tests: Reference, *, int8: bool) -> Measured:
     """Compares an artefact with the model: equal but for rounding, or in int8 as accurate."""
     found, expected = logits(loaded, tests.images), tests.expected
     difference = float(np.abs(found.astype(np.float64) - expected).max())

@@ -87,7 +87,8 @@ def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 TABLE: dict[str, Callable[..., Any]] = {
-    **{name: _plain(getattr(lax, name)) for name in UNARY},
+    **{name: _plain(getattr(lax, name)) for name in UNARY if name != "not"},
+    "not": _plain(jnp.logical_not),
     "add": _plain(jnp.add),
     "sub": _plain(jnp.subtract),
     "mul": _plain(jnp.multiply),

@@ -67,21 +67,21 @@ def _any_batch(program: Program) -> Graph:
 
 
 def _onnx(program: Program, path: Path, _: np.ndarray) -> None:
-    from jaxdl.methods.export import onnx
+    from jaxdl.methods.export import onnx_file
 
-    onnx.save(_any_batch(program), program.classes, path)
+    onnx_file.save(_any_batch(program), program.classes, path)
 
 
 def _onnx_int8(program: Program, path: Path, images: np.ndarray) -> None:
-    from jaxdl.methods.export import onnx
+    from jaxdl.methods.export import onnx_file
 
-    onnx.save_int8(_any_batch(program), program.classes, path, images)
+    onnx_file.save_int8(_any_batch(program), program.classes, path, images)
 
 
 def _load_onnx(path: Path) -> Loaded:
-    from jaxdl.methods.export import onnx
+    from jaxdl.methods.export import onnx_file
 
-    return onnx.load(path)
+    return onnx_file.load(path)
 
 
 def _litert(program: Program, path: Path, _: np.ndarray) -> None:

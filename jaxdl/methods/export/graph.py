@@ -80,6 +80,8 @@ class Builder:
         """The value, with a node that computes it where it is affine so far."""
         if value in self.affine and value not in self._solid:
             base, scale, shift = self.affine[value]
+            if np.all(scale == 1) and np.all(shift == 0):
+                return self.solid(base)
             constants = [constant(np.asarray(part, np.float32)) for part in (scale, shift)]
             self._solid[value] = self.add("affine", [base, *constants], value.shape)
         return self._solid.get(value, value)

@@ -31,7 +31,9 @@ HEAD = """\
 #define CHANNELS {channels}
 #define CLASSES {count}
 #define LANES {lanes}
+#ifndef MODEL_NO_MAIN
 static const char *const NAMES[CLASSES] = {{{names}}};
+#endif
 """
 
 KERNELS = {

@@ -28,7 +28,7 @@ from jax.extend import core
 
 from jaxdl.methods.export.graph import Builder, Constant, UnsupportedError, Value, constant
 
-UNARY = ("exp", "expm1", "log", "tanh", "sqrt", "rsqrt", "erf", "erfc", "logistic", "abs", "square", "neg")
+UNARY = ("exp", "expm1", "log", "tanh", "sqrt", "rsqrt", "erf", "erfc", "logistic", "abs", "neg", "not")
 BINARY = ("add", "sub", "mul", "div", "max", "min", "pow", "gt", "ge", "lt", "le", "eq", "ne", "and", "or")
 REDUCTIONS = {"reduce_sum": "sum", "reduce_max": "maximum", "reduce_min": "minimum"}
 Lowering = Callable[..., Value | list[Value]]
@@ -168,7 +168,7 @@ def _gather(builder: Builder, eqn: core.JaxprEqn, x: Value, indices: Value) -> V
     """``x[:, 3]``, which with a symbolic batch is a gather."""
     spec, sizes = eqn.params["dimension_numbers"], eqn.params["slice_sizes"]
     if not isinstance(indices, Constant) or indices.array.ndim != 1 or spec.operand_batching_dims:
-        raise UnsupportedError("an index that depends on the image has no translation")
+        raise UnsupportedError("an index of this kind has no translation; lax.slice and lax.index_in_dim have one")
     starts = [0] * len(x.shape)
     for axis, index in zip(spec.start_index_map, indices.array.tolist(), strict=True):
         starts[axis] = min(max(index, 0), x.shape[axis] - sizes[axis])

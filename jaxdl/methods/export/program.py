@@ -25,13 +25,11 @@ class Loaded:
       run: images -> logits.
       latency: an image (H, W, C) -> seconds for a batch of that image alone.
       bytes: what it takes on a device, where that is not the size of its file: a compiled program's.
-      holds: what has to live as long (a folder).
     """
 
     run: Run
     latency: Callable[[np.ndarray], float]
     bytes: int | None = None
-    holds: object = None
 
 
 def in_python(run: Run) -> Loaded:

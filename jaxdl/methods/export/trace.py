@@ -38,42 +38,42 @@ def trace(program: Program, batch: object) -> Graph:
     return builder.graph(image, logits)
 
 
-def _read(builder: Builder, jaxpr: core.Jaxpr, inputs: list[Value]) -> list[Value]:
-    """The outputs of a jaxpr."""
+def _read(builder: Builder, jaxpr: core.Jaxpr, inputs: list[Value], line: str = "") -> list[Value]:
+    """The outputs of a jaxpr, which ``line`` of Python called."""
     env = dict(zip([*jaxpr.constvars, *jaxpr.invars], inputs, strict=True))
 
     def value(atom: Any) -> Value:
         return constant(np.asarray(atom.val, atom.aval.dtype)) if isinstance(atom, core.Literal) else env[atom]
 
     for eqn in _needed(jaxpr):
-        outputs = _outputs(builder, eqn, [value(atom) for atom in eqn.invars])
+        line_of = source_info_util.summarize(eqn.source_info) or line
+        outputs = _outputs(builder, eqn, [value(atom) for atom in eqn.invars], line_of)
         env.update(zip(eqn.outvars, outputs, strict=True))
     return [value(atom) for atom in jaxpr.outvars]
 
 
-def _outputs(builder: Builder, eqn: core.JaxprEqn, inputs: list[Value]) -> list[Value]:
+def _outputs(builder: Builder, eqn: core.JaxprEqn, inputs: list[Value], line: str) -> list[Value]:
     """Those of one equation."""
     name, params = eqn.primitive.name, eqn.params
     if name == "platform_index":
         default = next(place for place, names in enumerate(params["platforms"]) if names is None)
         return [constant(np.asarray(default, np.int32))]
     if name == "cond" and isinstance(inputs[0], Constant):
-        return _inlined(builder, params["branches"][int(inputs[0].array)], inputs[1:])
+        return _inlined(builder, params["branches"][int(inputs[0].array)], inputs[1:], line)
     inner = next((params[key] for key in ("jaxpr", "call_jaxpr", "fun_jaxpr") if key in params), None)
     if inner is not None and name not in ("scan", "while"):
-        return _inlined(builder, inner, inputs)
+        return _inlined(builder, inner, inputs, line)
     if _known(eqn, inputs):
         return _computed(eqn, inputs)
     if name not in TABLE:
-        where = source_info_util.summarize(eqn.source_info)
-        raise UnsupportedError(f"the operation {name} of the model ({where}) has no translation")
+        raise UnsupportedError(f"the operation {name} of the model ({line}) has no translation")
     outputs = TABLE[name](builder, eqn, *inputs)
     return outputs if isinstance(outputs, list) else [outputs]
 
 
-def _inlined(builder: Builder, inner: Any, inputs: list[Value]) -> list[Value]:
+def _inlined(builder: Builder, inner: Any, inputs: list[Value], line: str) -> list[Value]:
     jaxpr, consts = (inner.jaxpr, inner.consts) if isinstance(inner, core.ClosedJaxpr) else (inner, [])
-    return _read(builder, jaxpr, [*(constant(np.asarray(value)) for value in consts), *inputs])
+    return _read(builder, jaxpr, [*(constant(np.asarray(value)) for value in consts), *inputs], line)
 
 
 def _needed(jaxpr: core.Jaxpr) -> list[core.JaxprEqn]:

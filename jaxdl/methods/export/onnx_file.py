@@ -33,7 +33,7 @@ SAME = {
     "exp": "Exp", "log": "Log", "tanh": "Tanh", "sqrt": "Sqrt", "erf": "Erf", "logistic": "Sigmoid", "abs": "Abs",
     "neg": "Neg", "add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "max": "Max", "min": "Min", "pow": "Pow",
     "gt": "Greater", "ge": "GreaterOrEqual", "lt": "Less", "le": "LessOrEqual", "eq": "Equal", "and": "And",
-    "or": "Or", "where": "Where", "relu": "Relu",
+    "or": "Or", "not": "Not", "where": "Where", "relu": "Relu",
 }  # fmt: skip
 REDUCTIONS = {"sum": "ReduceSum", "maximum": "ReduceMax", "minimum": "ReduceMin"}
 
@@ -194,9 +194,9 @@ def affine(writer: Writer, node: Node) -> None:
     assert isinstance(scales, Constant)
     assert isinstance(shifts, Constant)
     parts = [("Mul", scale)] * bool(np.any(scales.array != 1)) + [("Add", shift)] * bool(np.any(shifts.array != 0))
-    for op, name in parts or [("Identity", "")]:
-        output = writer.output(node, first) if (op, name) == parts[-1] else writer.fresh("scaled")
-        x = writer.emit(op, [x, name], output)
+    for place, (op, name) in enumerate(parts):
+        last = place + 1 == len(parts)
+        x = writer.emit(op, [x, name], writer.output(node, first) if last else writer.fresh("scaled"))
 
 
 def not_equal(writer: Writer, node: Node) -> None:

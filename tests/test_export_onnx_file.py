@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+from exporting import CLASSES, FAMILIES, OPERATIONS, assert_near, family, images, operation
+from jax import export
+
+from jaxdl.methods.export.graph import UnsupportedError
+from jaxdl.methods.export.trace import trace
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+
+@pytest.fixture
+def save():
+    from jaxdl.methods.export import onnx_file
+
+    return onnx_file
+
+
+def graph(program):
+    return trace(program, export.symbolic_shape("batch")[0])
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_model_gives_the_same_logits_for_any_number_of_images(name, save, tmp_path):
+    made = family(name)
+    save.save(graph(made), CLASSES, tmp_path / "m.onnx")
+    loaded = save.load(tmp_path / "m.onnx")
+    for count in (1, 5):
+        assert_near(loaded.run(images(count)), made.compiled().run(images(count)))
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_so_does_an_operation(name, save, tmp_path):
+    made, batch = operation(OPERATIONS[name]), images(3, (4, 4, 2))
+    save.save(graph(made), ("a",), tmp_path / "m.onnx")
+    assert_near(save.load(tmp_path / "m.onnx").run(batch), made.compiled().run(batch))
+
+
+def test_the_file_says_what_it_takes_and_names_the_weights(save, tmp_path):
+    save.save(graph(family("cnn")), CLASSES, tmp_path / "m.onnx")
+    model = onnx.load(tmp_path / "m.onnx")
+    (image,) = model.graph.input
+    sizes = [part.dim_param or part.dim_value for part in image.type.tensor_type.shape.dim]
+    assert (image.name, sizes) == ("image", ["batch", 8, 8, 1])
+    assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 18)]
+    assert model.metadata_props[0].value.split("\n") == list(CLASSES)
+    names = {array.name: list(array.dims) for array in model.graph.initializer}
+    assert names["conv2.weight"] == [6, 4, 3, 3]
+    assert names["fc1.bias"] == [8]
+    kinds = [node.op_type for node in model.graph.node]
+    assert kinds.count("Conv") == kinds.count("MaxPool") == kinds.count("Gemm") == 2
+    assert kinds.count("Transpose") == 2  # in front of the first convolution, behind the last pooling
+
+
+def test_int8_keeps_int8_weights_and_comes_near(save, tmp_path):
+    made = family("cnn")
+    save.save_int8(graph(made), CLASSES, tmp_path / "m.onnx", images(60))
+    arrays = {array.name: array for array in onnx.load(tmp_path / "m.onnx").graph.initializer}
+    codes = [
+        a
+        for name, a in arrays.items()
+        if "weight" in name and a.data_type == onnx.TensorProto.INT8 and len(a.dims) > 1
+    ]
+    assert len(codes) == 4
+    found, expected = save.load(tmp_path / "m.onnx").run(images()), made.compiled().run(images())
+    assert 0 < np.abs(found - expected).max() < 0.1 * np.abs(expected).max()
+
+
+def test_what_onnx_cannot_say_is_told(save, tmp_path):
+    with pytest.raises(UnsupportedError, match="float16"):
+        save.save(graph(operation(lambda x: x.astype(np.float16))), ("a",), tmp_path / "m.onnx")
