@@ -1,0 +1,1 @@
+"""Making a trained run small: ``python -m jaxdl.compress``."""

@@ -1,0 +1,1 @@
+"""Pruning: weights that are 0, or units that are gone."""

@@ -1,0 +1,1 @@
+"""Pruning a trained run: ``python -m jaxdl.prune``."""
