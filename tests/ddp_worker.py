@@ -1,7 +1,7 @@
 """A process of torch's DistributedDataParallel: ``python ddp_worker.py RANK FOLDER``; two of them make a run.
 
-Reads ``start.npz`` (weights in torch's layout, images NCHW, labels), trains on its half of every batch in float64, and
-writes what rank 0 has at the end to ``ddp.npz``: the first gradients, and weights and buffers after all updates.
+Reads ``start.npz`` (weights in torch's layout, images NCHW, labels), trains on its half of every batch in float64,
+and writes what rank 0 has to ``ddp.npz``: the first gradients, and weights and buffers after all updates.
 """
 
 import sys

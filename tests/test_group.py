@@ -90,7 +90,9 @@ def test_a_failure_of_one_ends_the_others_after_a_while(meet, stopped, monkeypat
 
 
 def test_nobody_there():
-    with pytest.raises(ValueError, match=r"nobody answers at --coordinator 127.0.0.1:\d+ \(.*\); waited 0.3 seconds"):
+    with pytest.raises(
+        ValueError, match=r"nobody answers at --coordinator 127.0.0.1:\d+ \(.*\); waited 0.3 seconds"
+    ):
         Group(Seat("127.0.0.1", free_port(), 1, 2), 0.3)
 
 
@@ -102,7 +104,9 @@ def test_those_who_do_not_come_are_named():
 def test_a_port_in_use():
     with socket.create_server(("", 0)) as server:
         port = server.getsockname()[1]
-        with pytest.raises(ValueError, match=rf"cannot listen on port {port} of --coordinator \(Address already in"):
+        with pytest.raises(
+            ValueError, match=rf"cannot listen on port {port} of --coordinator \(Address already in"
+        ):
             Group(Seat("127.0.0.1", port, 0, 2), 0.3)
 
 
@@ -118,7 +122,9 @@ def test_somebody_else_answers(monkeypatch):
 def test_processes_that_do_not_fit(meet, process, processes):
     port = free_port()
     for future in meet(2, [Seat("127.0.0.1", port, 0, 2), Seat("127.0.0.1", port, process, processes)]):
-        with pytest.raises(ValueError, match=f"expected processes 1 to 1 of 2, once each; got process {process} of"):
+        with pytest.raises(
+            ValueError, match=f"expected processes 1 to 1 of 2, once each; got process {process} of"
+        ):
             future.result()
 
 

@@ -1,4 +1,4 @@
-"""Gradients, updates and BatchNorm over two devices are those of torch's DistributedDataParallel, by SGD in float64."""
+"""Gradients, updates and BatchNorm over two devices are those of torch's DistributedDataParallel."""
 
 import subprocess
 import sys
@@ -35,11 +35,11 @@ class Small(nnx.Module):
         self.conv, self.norm = Conv2d(2, 4, 3, padding=1, rngs=rngs), BatchNorm(4)
         self.fc = Linear(4, 3, rngs=rngs)
 
-    def __call__(self, x, rngs=None):
+    def __call__(self, x, _=None):
         return self.fc(jax.nn.relu(self.norm(self.conv(x))).mean((1, 2)))
 
 
-def to_torch(name, value):
+def to_torch(value):
     value = np.asarray(value)
     return value.transpose(3, 2, 0, 1) if value.ndim == 4 else value
 
@@ -56,7 +56,7 @@ def problem(tmp_path_factory):
     images = rng.normal(1, 2, (BATCH * UPDATES, 5, 5, 2))
     labels = rng.integers(0, 3, BATCH * UPDATES)
     flat = tree.flatten((first.params, first.stats))
-    start = {name.split(".", 1)[1]: to_torch(name, value) for name, value in flat.items()}
+    start = {name.split(".", 1)[1]: to_torch(value) for name, value in flat.items()}
     start["images"] = images.transpose(0, 3, 1, 2).reshape(UPDATES, BATCH, 2, 5, 5)
     start["labels"] = labels.reshape(UPDATES, BATCH)
     np.savez(folder / "start.npz", **start)
@@ -88,12 +88,12 @@ def test_ten_updates_are_torchs(problem, how, together, torchs):
     arrays = parallel.replicate(plan.mesh, loader.resident_arrays)
     _, grads = looked(plan.place(first), arrays, next(loader.chunks(0, 1, 1)).items)
     last, _ = run(plan.place(first), arrays, next(loader.chunks(0, UPDATES, UPDATES)).items)
-    found = {f"grad.{name}": to_torch(name, value[0]) for name, value in tree.flatten(grads).items()}
+    found = {f"grad.{name}": to_torch(value[0]) for name, value in tree.flatten(grads).items()}
     ended = tree.flatten((last.params, last.stats)).items()
-    found |= {name.split(".", 1)[1]: to_torch(name, value) for name, value in ended}
+    found |= {name.split(".", 1)[1]: to_torch(value) for name, value in ended}
     assert found.keys() == expected[torchs].keys()
     start = tree.flatten((first.params, first.stats))
-    start = {name.split(".", 1)[1]: to_torch(name, value) for name, value in start.items()}
+    start = {name.split(".", 1)[1]: to_torch(value) for name, value in start.items()}
     for name, value in expected[torchs].items():
         if name == "grad.conv.bias":  # BatchNorm takes it away: its gradient is rounding
             assert np.abs(found[name]).max() < 1e-14

@@ -103,7 +103,7 @@ def joined(monkeypatch):
 
 def test_what_differs_is_listed(joined):
     joined({"lr": 0.1, "seed": 1, "epochs": 3})
-    with pytest.raises(ValueError, match="processes 0 and 1 must have the same options; got lr None and 0.1; seed 0"):
+    with pytest.raises(ValueError, match=r"must have the same options; got lr None and 0.1; seed 0 and 1"):
         processes.agree("options", {"lr": None, "seed": 0, "epochs": 3})
 
 

@@ -1,12 +1,12 @@
 """``python -m benchmarks devices``: what it costs to split a batch over several devices.
 
 On a CPU the devices are virtual and share its cores, so nothing gets faster: what is seen is the overhead of
-splitting, of adding the gradients up, and of one program for each device. How training scales on devices of their own
-needs such devices.
+splitting, of adding the gradients up, and of one program for each device. Scaling is not measured here.
 """
 
 import argparse
 import contextlib
+import functools
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -43,7 +43,9 @@ def run(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
                 stack.callback(worker.close)
                 with contextlib.suppress(ArmError):  # which comes again, and is recorded
                     worker.ask("measure", 1)  # compiles
-            contenders = {way: lambda worker=worker: worker.ask("measure", programs) for way, worker in workers.items()}
+            contenders = {
+                way: functools.partial(worker.ask, "measure", programs) for way, worker in workers.items()
+            }
             for entrants in take_turns(contenders, rounds):
                 yield result | {"arms": as_json(entrants)}
 
