@@ -109,13 +109,15 @@ class Samples(Hook):
         self.trainer, self.folder, self.seed = trainer, folder, seed
         self.last = trainer.options.steps
         chunks = max(self.last // CHUNK_STEPS // TIMES, 1)
-        self.every = chunks * CHUNK_STEPS
+        self.every, self.kept = chunks * CHUNK_STEPS, 0
 
     def due(self, step: int) -> bool:
         # The first time early: that is when most of the learning happens.
-        return step == CHUNK_STEPS or step % self.every == 0 or step == self.last
+        # Chunks begin anew with each epoch, so a step need not be a multiple.
+        return step == CHUNK_STEPS or step // self.every > self.kept // self.every or step == self.last
 
     def on_state(self, step: int, state: TrainState, late: Late) -> None:
+        self.kept = step
         late.push(self.trainer.samples(state, self.seed), lambda images: self._write(step, images))
 
     def _write(self, step: int, images: np.ndarray) -> None:
