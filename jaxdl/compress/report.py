@@ -83,7 +83,7 @@ def show(rows: Mapping[str, Sequence[Mapping[str, float]]]) -> None:
     for name, members in rows.items():
         found = spread([member["accuracy"] for member in members])
         size = statistics.mean(member["bytes"] for member in members)
-        accuracy = f"{found.mean:.2%}" + (f" ± {100 * found.std:.2f}" if found.count > 1 else "")
+        accuracy = f"{found.mean:.2%}" + (f" ± {100 * found.std:.2f}" if found.n > 1 else "")
         lines.append([name, accuracy, f"{size:.0f}", f"{size / whole:.2%}"])
     print("\n".join(table.lines(TITLES, lines)))
 
@@ -92,7 +92,7 @@ def verdict(reports: Sequence[Report]) -> str:
     """What the reports say, in one line."""
     points = spread([100 * (known["compressed"]["accuracy"] - known["dense"]["accuracy"]) for known in reports])
     share = max(known["compressed"]["bytes"] / known["dense"]["bytes"] for known in reports)
-    several = f", mean of {points.count}" if points.count > 1 else ""
+    several = f", mean of {points.n}" if points.n > 1 else ""
     return f"{points.mean:+.2f} points{several}, at {share:.2%} of the size"
 
 

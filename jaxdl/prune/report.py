@@ -86,7 +86,7 @@ def compare(runs: Sequence[Path], out: Path | None) -> int:
     show(rows)
     for name, group in groups.items():
         points = spread([100 * (known["pruned"]["accuracy"] - known["dense"]["accuracy"]) for known in group])
-        print(f"{name}: {points.mean:+.2f} points, mean of {points.count}")
+        print(f"{name}: {points.mean:+.2f} points, mean of {points.n}")
     out.mkdir(parents=True, exist_ok=True)
     files.write_json(out / "prune.json", {"runs": [str(run) for run in runs], "rows": rows})
     dense, kind = statistics.mean(row["accuracy"] for row in rows["dense"]), reports[0]["kind"]
@@ -156,7 +156,7 @@ def show(rows: Mapping[str, Sequence[Mapping[str, float]]]) -> None:
     for name, members in rows.items():
         means = {key: statistics.mean(member[key] for member in members) for key in members[0]}
         found = spread([member["accuracy"] for member in members])
-        accuracy = f"{found.mean:.2%}" + (f" ± {100 * found.std:.2f}" if found.count > 1 else "")
+        accuracy = f"{found.mean:.2%}" + (f" ± {100 * found.std:.2f}" if found.n > 1 else "")
         sizes = (f"{means[key]:.0f}" for key in ("parameters", "bytes", "packed", "latency"))
         lines.append([name, accuracy, f"{means['sparsity']:.2%}", *sizes])
     print("\n".join(table.lines(TITLES, lines)))
