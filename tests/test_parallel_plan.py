@@ -142,7 +142,7 @@ def test_the_optimizers_state_is_split_as_the_parameters():
 
 
 def test_eight_devices_train_as_one(single, tmp_path):
-    """In a process of its own, which has eight. Every batch is uneven; the last one leaves six without an example."""
+    """In a process of its own, which has eight. No batch is even; the last one leaves six without an example."""
     for norm, run in single.items():
         np.savez(tmp_path / f"{norm}.npz", **run)
     flags = {
