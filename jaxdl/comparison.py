@@ -5,13 +5,11 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from jaxdl import train
 from jaxdl.config import TrainConfig, replace, to_dict
 from jaxdl.engine.run_folder import new_path, read_config
-
-Config = TypeVar("Config", bound=TrainConfig)
 
 
 class IncompleteError(Exception):
@@ -36,7 +34,7 @@ def folder(path: Path | None, name: str) -> Iterator[Path]:
                 chosen.parent.rmdir()
 
 
-def completed(config: Config, technique: Callable[..., Any], out: Path) -> dict[str, Any]:
+def completed(config: TrainConfig, technique: Callable[..., Any], out: Path) -> dict[str, Any]:
     """The summary of the run in ``out``, which is trained, silently, as far as it is not complete.
 
     Args:

@@ -11,9 +11,9 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from jaxdl.config import TrainConfig, fail, replace, to_dict
+from jaxdl.config import TrainConfig, fail, replace
 from jaxdl.engine.run_folder import new_path, read_config
 from jaxdl.train import read_options, train
 
@@ -40,6 +40,9 @@ class DistillOptions:
     """Weight of the hint."""
     generations: int = 1
     """Students one after the other, each with its own seed and taught by the one before (born-again networks)."""
+    images: int | None = None
+    """Training images that the students see, of each class as many, over and over; soft targets keep a student from
+    learning them by heart. Without it: all."""
     alone: bool = True
     """Train the same student without a teacher as well."""
     teacher_mean: tuple[float, ...] = ()
@@ -88,18 +91,16 @@ def distill(config: DistillConfig) -> int:
         teacher = (run,)
     if options.alone:
         runs["student alone"] = out / "alone"
-        known = to_dict(TrainConfig())
-        plain = {option: value for option, value in to_dict(config).items() if option in known}
-        alone = replace(TrainConfig(), plain | {"out": runs["student alone"]})
-        if status := _train("student alone", alone, out):
+        own = {"out": runs["student alone"], "teacher": (), "hint": None, "generations": 1, "alone": False}
+        if status := _train("student alone", replace(config, own), out):
             return status
     return _report(config, out, runs)
 
 
-def _train(what: str, config: TrainConfig, whole: Path) -> int:
+def _train(what: str, config: DistillConfig, whole: Path) -> int:
     if not config.run.quiet:
         print(f"{what}:")
-    status = train(config, technique) if isinstance(config, DistillConfig) else train(config)
+    status = train(config, technique)
     if status > 128 and config.run.out != whole:
         print(f"with --out {whole} --resume the runs that are still to come follow", file=sys.stderr)
     return status
@@ -129,26 +130,29 @@ def load_teachers(options: DistillOptions, source: "Source") -> "list[Trained]":
 
 
 def technique(config: DistillConfig, source: "Source") -> "Technique":
-    """What the teaching changes of the student's training."""
+    """What the teaching changes of the student's training; without a teacher, only the images may be fewer."""
     import jax
 
     from jaxdl import build, teachers
     from jaxdl.data.loader import RESIDENT_LIMIT
     from jaxdl.methods import distill
 
-    options, trained = config.distill, load_teachers(config.distill, source)
+    options, shown = config.distill, _shown_images(config, source)
+    if not options.teacher:
+        return build.Technique(data=lambda _: shown)
+    trained = load_teachers(options, source)
     own_layer, layer = options.hint or (None, None)
     ask = distill.teacher([teachers.stored_images(one) for one in trained], layer)
     image = jax.ShapeDtypeStruct((1, *source.image_shape), "uint8")
     said = jax.eval_shape(ask, {"image": image})
-    changes = {}
+    changes: dict[str, Any] = {"data": lambda _: shown}
     if own_layer:
         shape, key = said[distill.HINT].shape[1:], jax.random.key(config.run.seed)
         changes["model"] = lambda net: distill.hinted(net, own_layer, source.image_shape, shape, key)
         changes["deploy"] = distill.student_of
-    size = len(source.train["label"]) * sum(answer.size * 4 for answer in said.values())
+    size = len(shown.train["label"]) * sum(answer.size * 4 for answer in said.values())
     if not config.data.augment and size <= RESIDENT_LIMIT:
-        changes["data"] = functools.partial(distill.with_answers, ask)
+        changes["data"] = lambda _: distill.with_answers(ask, shown)
     else:
         seen = build.pictures(source, config.data)
         again = distill.teacher([teachers.prepared_images(one, seen) for one in trained], layer)
@@ -160,6 +164,17 @@ def technique(config: DistillConfig, source: "Source") -> "Technique":
         hint_weight=options.hint_weight if own_layer else 0.0,
     )
     return build.Technique(objective=loss, **changes)
+
+
+def _shown_images(config: DistillConfig, source: "Source") -> "Source":
+    """The data set with the training images that the students see."""
+    from jaxdl.data import subset
+
+    if config.distill.images is None:
+        return source
+    return subset.repeated(
+        subset.labelled(source, config.distill.images, config.run.seed), len(source.train["label"])
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What a teacher was worth: a table of teacher and students, a picture of how they learned, JSON."""
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,8 +14,8 @@ from jaxdl.engine.log import read_records
 from jaxdl.methods import distill
 from jaxdl.teachers import stored_images
 
-COLOURS = ("#7d8894", "#0b62a4", "#2b8a3e", "#d98200", "#6a3d9a", "#a50f15")
-TEACHER = "#333a42"
+COLOURS = ("#0b62a4", "#2b8a3e", "#d98200", "#6a3d9a", "#a50f15")
+ALONE, TEACHER = "#7d8894", "#333a42"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,12 +106,12 @@ def draw(teacher: float, runs: Mapping[str, Path], path: Path) -> None:
     axes = drawing.subplots()
     figure.title(axes, "Accuracy on the test images")
     axes.axhline(100 * teacher, color=TEACHER, lw=1.2, ls="--", label=f"teacher {teacher:.2%}")
-    ends = []
-    for colour, (name, run) in zip(COLOURS, runs.items(), strict=False):
+    for colour, (name, run) in zip(itertools.cycle(COLOURS), runs.items(), strict=False):
         tests = [record for record in read_records(run / "metrics.jsonl") if record["kind"] == "eval"]
         epochs, values = np.array([(record["epoch"], 100 * record["accuracy"]) for record in tests]).T
+        colour = ALONE if name == "student alone" else colour
         axes.plot(epochs, values, marker="o", ms=4, color=colour, label=f"{name} {values[-1]:.2f}%")
-        ends.append(values.max())
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.yaxis.set_major_formatter("{x:g}%")
     figure.frame(axes, "epoch")
     axes.legend(loc="lower right", frameon=False)

@@ -62,9 +62,10 @@ def few_labels(config: FinetuneConfig, source: Source) -> Source:
     labels = config.finetune.labels
     if not labels:
         return source
-    if len(labels) > 1:
+    count, *others = labels
+    if others:
         raise ValueError("several numbers of --labels go with --compare-scratch; give one")
-    chosen = subset.labelled(source, labels[0], config.run.seed)
+    chosen = subset.labelled(source, count, config.run.seed)
     whole = len(source.train["label"])
     return chosen if config.run.early_stop is not None else subset.repeated(chosen, whole)
 

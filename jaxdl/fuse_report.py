@@ -258,5 +258,6 @@ def draw(rows: Sequence[Row], mean: Row, fused: Sequence[Row], ways: Sequence[Wa
         )
     figure.title(right, "Loss between the first two members")
     figure.frame(right, "share of the second's weights")
-    right.legend(frameon=False)
+    right.set_ylim(0, 1.3 * max(max(way.losses) for way in ways))  # room for the names
+    right.legend(frameon=False, loc="upper left")
     figure.save(drawing, path)

@@ -25,13 +25,12 @@ Row = dict[str, Any]
 
 
 def report(out: Path, before: Trained, source: Source) -> None:
-    """Measures the run in float32 and the model in ``out``; prints, writes ``quantize.json`` and ``quantize.png``."""
+    """Measures the run and its form in ``out``; prints, writes ``quantize.json`` and ``quantize.png``."""
     options = quantized.options_of(out)
     after, plain = quantized.load(out), (options.run or Path()) / "weights.safetensors"
     names = layers.quantized_layers(after.model)
-    print(
-        f"{before.config.model.model}: {len(names)} layers in int8 ({shortened(list(names))}), {described(options)}"
-    )
+    model = before.config.model.model
+    print(f"{model}: {len(names)} layers in int8 ({shortened(list(names))}), {described(options)}")
     test = {name: np.asarray(rows[:]) for name, rows in source.test.items()}
     forms = [("XLA", "float32", plain, jitted(before)), ("XLA", "int8", out / quantized.CODES, jitted(after))]
     forms += onnx_forms(out, before, after) if options.onnx else []
@@ -40,7 +39,7 @@ def report(out: Path, before: Trained, source: Source) -> None:
     print(verdict(rows))
     known = {"method": described(options), "layers": list(names), "test_images": len(test["label"]), "rows": rows}
     files.write_json(out / "quantize.json", known)
-    draw(rows, f"{before.config.model.model}: {described(options)}", out / "quantize.png")
+    draw(rows, f"{model}: {described(options)}", out / "quantize.png")
 
 
 def compare(folders: Sequence[Path], out: Path) -> int:
@@ -50,9 +49,7 @@ def compare(folders: Sequence[Path], out: Path) -> int:
       FileNotFoundError, ValueError: a folder without a report, or reports of other forms or methods.
     """
     known = [read(folder) for folder in folders]
-    kinds = {
-        (report["method"], *(f"{row['runtime']} {row['form']}" for row in report["rows"])) for report in known
-    }
+    kinds = {(report["method"], *(row["runtime"] for row in report["rows"])) for report in known}
     if len(kinds) > 1:
         raise ValueError(f"expected reports of one method and the same runtimes; got {sorted(kinds)}")
     rows = [mean_row(same) for same in zip(*(report["rows"] for report in known), strict=True)]
@@ -72,7 +69,7 @@ def jitted(trained: Trained) -> Predict:
 
 
 def onnx_forms(out: Path, before: Trained, after: Trained) -> list[tuple[str, str, Path, Predict]]:
-    """The same two models as ONNX files in ``out``, run by onnxruntime; fewer, with a line, where that cannot be."""
+    """The two models as ONNX files in ``out``, run by onnxruntime; none, with a line, where that cannot be."""
     try:
         import onnxruntime
 
@@ -158,9 +155,8 @@ def verdict(rows: Sequence[Row]) -> str:
     for size in BATCHES:
         before, after = (min(part, key=lambda row: row[f"us_{size}"]) for part in (plain, codes))
         ratio = before[f"us_{size}"] / after[f"us_{size}"]
-        speeds.append(
-            f"{ratio:.2f} times as fast ({size} at once; {after['runtime']} against {before['runtime']})"
-        )
+        runtimes = f"{after['runtime']} against {before['runtime']}"
+        speeds.append(f"{ratio:.2f} times as fast ({size} at once; {runtimes})")
     return f"int8: {points:+.2f} points at {share:.1%} of the size, {', '.join(speeds)}"
 
 

@@ -26,10 +26,10 @@ class QuantizeOptions:
     run: Annotated[Path | None, tyro.conf.Positional] = None
     """The folder of a run that has ended."""
     method: Literal["static", "dynamic", "qat"] = "static"
-    """static: ranges of the layers' inputs from training images. dynamic: from each batch, when it is computed. qat:
-    trained further with rounded weights and inputs, whose ranges are averages over the steps."""
+    """static: ranges of the layers' inputs from training images. dynamic: from each batch when it is computed.
+    qat: trained further with rounded weights and inputs, whose ranges are averages over the steps."""
     calibration: Literal["minmax", "percentile", "histogram", "entropy"] = "minmax"
-    """How ranges are chosen (static, and to begin with qat). minmax: all values. percentile: without the outermost.
+    """How ranges are chosen (static; qat begins with them). minmax: all values. percentile: without the outermost.
     histogram: with the least squared error. entropy: with the least divergence of Kullback and Leibler."""
     percentile: float = 99.99
     """Percent of the values within a range (percentile)."""
@@ -45,7 +45,7 @@ class QuantizeOptions:
 
 @dataclasses.dataclass(frozen=True)
 class QuantizeConfig(TrainConfig):
-    """All options of ``python -m jaxdl.quantize``; those of training are for --method qat, data and model the run's."""
+    """All options of ``python -m jaxdl.quantize``: training is for --method qat, data and model are the run's."""
 
     quantize: QuantizeOptions = dataclasses.field(default_factory=QuantizeOptions)
 

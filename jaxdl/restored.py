@@ -46,16 +46,15 @@ def restore(
     Raises:
       FileNotFoundError, ValueError: no run that has ended, no data, no checkpoint of its last weights.
     """
-    recorded = read_config(run)
+    recorded, summary = read_config(run), run / "summary.json"
+    if not summary.is_file():
+        raise FileNotFoundError(f"{run} has not ended yet (no summary.json in it)")
     config = replace(default, recorded["options"] | recorded["technique"])
     data = config.data
     source = sources.load(data.dataset or "mnist", data_dir or data.data_dir)
     changes = technique(config, source)
     source = changes.data(source)
     job = build.job(config, source, changes)
-    summary = run / "summary.json"
-    if not summary.is_file():
-        raise FileNotFoundError(f"{run} has not ended yet (no summary.json in it)")
     checkpoints = Checkpoints(run / "checkpoints", config.run.keep)
     state = checkpoints.read(json.loads(summary.read_text())["weights_of_step"], job.state)
     checkpoints.close()

@@ -2,13 +2,16 @@
 
 import json
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxdl import average, build, train
+from jaxdl.config import replace
 from jaxdl.data import sources
 from jaxdl.engine.checkpoint import Checkpoints
-from jaxdl.engine.log import read_records
+from jaxdl.optim.optimizers import rates, sgd
 
 TRAIN = ["--dataset", "digits", "--lr", "0.1", "--hidden", "12", "--epochs", "4", "--seed", "3"]
 QUIET = ["--quiet", "--no-tensorboard"]
@@ -39,13 +42,18 @@ def test_the_mean_of_the_last_epochs_is_that_of_a_run_at_their_ends(tmp_path):
     assert saved.evaluate(sources.load("digits"))["loss"] == pytest.approx(rows["average (swa)"]["loss"], rel=1e-4)
 
 
-def test_the_rate_goes_where_swa_wants_it(tmp_path):
-    run(tmp_path / "r", "--kind", "swa", "--average-from", "0.5", "--swa-lr", "0.02", "--log-every", "23")
-    rates = [
-        record["lr"] for record in read_records(tmp_path / "r" / "metrics.jsonl") if record["kind"] == "train"
-    ]
-    np.testing.assert_allclose(rates, [0.1, 0.1, rates[2], 0.02], rtol=1e-5)
-    assert 0.02 <= rates[2] < 0.03
+def test_the_rate_goes_where_swa_wants_it():
+    """Five steps an epoch, two epochs: from the sixth step on, over an epoch."""
+    options = {"epochs": 2, "batch_size": 300, "lr": 0.1, "kind": "swa", "average_from": 0.5, "swa_lr": 0.02}
+    tx = average.technique(replace(average.AverageConfig(), options), sources.load("digits")).tx(sgd())
+    params = {"model": jnp.ones(1), "average": jnp.ones(1)}
+    update, state, found = jax.jit(tx.update), tx.init(params), []
+    for _ in range(10):
+        _, state = update(params, state, params)
+        found.append(float(rates(state)[0].rate))
+    np.testing.assert_allclose(found[:6], 0.1, rtol=1e-6)
+    assert found[5] > found[6] > found[7] > found[9] > 0.02
+    np.testing.assert_allclose(found[9], 0.02 + 0.08 * (1 + np.cos(0.8 * np.pi)) / 2, rtol=1e-5)
 
 
 def test_averages_of_every_step_or_of_chosen_ones():

@@ -69,6 +69,7 @@ def test_layers_worth_two_factors():
     }
 
 
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")
 def test_codes_are_torchs():
     weight = np.random.default_rng(0).normal(size=(6, 3, 2, 2)).astype(np.float32)
     observer = torch.ao.quantization.PerChannelMinMaxObserver(

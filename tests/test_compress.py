@@ -23,7 +23,7 @@ def dense(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def searched(dense, tmp_path_factory):
-    """A search over two forms and soft targets, at one fifth of the size and at the half of that."""
+    """A search over two forms at one fifth of the size, one of them also at the half, and soft targets."""
     out = tmp_path_factory.mktemp("runs") / "small"
     argv = [str(dense), "--target-size", "20%", "--around", "0.5", "--search-epochs", "1", *QUIET]
     with pytest.MonkeyPatch.context() as patch:

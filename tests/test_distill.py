@@ -66,7 +66,8 @@ def test_a_finished_run_is_only_reported_again(run, capsys):
 
 
 def test_augmented_images_and_several_teachers(teacher, run, tmp_path, capsys):
-    argv = ["--teacher", str(teacher), str(run), *STUDENT, "--augment", "crop:1", "--steps", "3", "--no-alone"]
+    few = ["--images", "20", "--augment", "crop:1", "--steps", "3", "--no-alone"]
+    argv = ["--teacher", str(teacher), str(run), *STUDENT, *few]
     assert distill.main([*argv, "--out", str(tmp_path / "r")]) == 0
     shown = capsys.readouterr().out
     assert "2 teachers" in shown
@@ -79,6 +80,7 @@ def test_augmented_images_and_several_teachers(teacher, run, tmp_path, capsys):
         ([], "expected a teacher: --teacher RUN; see --help"),
         (["--teacher", "{tmp}/none"], "holds no run (no config.json in it)"),
         (["--teacher", "{teacher}", "--generations", "0"], "--generations must be at least 1; got 0"),
+        (["--teacher", "{teacher}", "--images", "3"], "expected from 10 (one a class) to 1437 training images"),
         (["--teacher", "{teacher}", "--temperature", "0"], "the temperature must be above 0; got 0.0"),
         (
             ["--teacher", "{teacher}", "--soft-weight", "2"],

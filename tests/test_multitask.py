@@ -43,7 +43,7 @@ def test_the_run_is_a_plain_classifier_and_the_heads_lie_beside_it(run):
 
 
 def test_gradients_that_are_looked_at_train_and_resume(tmp_path, capsys):
-    how = ["--weighting", "gradnorm", "--pcgrad", "--no-alone", "--dropout", "0.1", "--epochs", "2"]
+    how = ["--weighting", "gradnorm", "--pcgrad", "--no-alone"]
     assert multitask.main([*TRAIN, *QUIET, *how, "--out", str(tmp_path / "r")]) == 0
     first = (tmp_path / "r" / "multitask.json").read_text()
     assert multitask.main(["--out", str(tmp_path / "r"), "--resume"]) == 0

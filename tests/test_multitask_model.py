@@ -98,7 +98,7 @@ def test_fixed_weights_with_penalties(weights):
     module = Twin(made)
     each = module.losses()
     penalty = 0.05 * sum((p**2).sum() for part in (module.fc1, module.fc2) for p in part.parameters())
-    expected = (torch.tensor(weights or (1.0, 1.0, 1.0)) * each).sum() + penalty
+    expected = (torch.tensor(weights or (1.0, 1.0, 1.0), dtype=torch.float64) * each).sum() + penalty
     expected.backward()
     np.testing.assert_allclose(loss, expected.item(), rtol=1e-13)
     assert_gradients(grads, module)

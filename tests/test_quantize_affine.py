@@ -103,7 +103,10 @@ def test_fake_quantization_and_its_gradient_are_torchs(bits):
     theirs = torch.from_numpy(x).requires_grad_()
     outputs = torch.fake_quantize_per_tensor_affine(theirs, float(scale), int(zero_point), least, greatest)
     (outputs**2).sum().backward()
-    ours = lambda x: affine.fake_quantize(x, jnp.asarray(scale), jnp.asarray(zero_point), bits)
+
+    def ours(x):
+        return affine.fake_quantize(x, jnp.asarray(scale), jnp.asarray(zero_point), bits)
+
     np.testing.assert_array_equal(ours(jnp.asarray(x)), outputs.detach())
     gradient = jax.grad(lambda x: (ours(x) ** 2).sum())(jnp.asarray(x))
     np.testing.assert_allclose(gradient, theirs.grad, rtol=1e-6)
@@ -117,15 +120,17 @@ def test_fake_quantization_per_channel_is_torchs():
     arguments = torch.from_numpy(scale), torch.from_numpy(zeros), 0, -128, 127
     outputs = torch.fake_quantize_per_channel_affine(theirs, *arguments)
     (outputs**2).sum().backward()
-    ours = lambda w: affine.fake_quantize(w, jnp.asarray(scale[:, None]), jnp.asarray(zeros[:, None]))
+
+    def ours(w):
+        return affine.fake_quantize(w, jnp.asarray(scale[:, None]), jnp.asarray(zeros[:, None]))
+
     np.testing.assert_array_equal(ours(jnp.asarray(weight)), outputs.detach())
     gradient = jax.grad(lambda w: (ours(w) ** 2).sum())(jnp.asarray(weight))
     np.testing.assert_allclose(gradient, theirs.grad, rtol=1e-6)
     assert (np.asarray(gradient) == 0).any()  # torch's rule too: the largest weight rounds beyond the last code
 
 
-def test_qwix_has_the_same_codes_per_tensor_but_not_per_channel():
-    """Why this project has arithmetic of its own."""
+def test_qwix_has_the_same_codes_per_tensor_and_nearly_the_same_scales_per_channel():
     qwix = pytest.importorskip("qwix")
     weight = values(low=-2, high=2)
     theirs = qwix.quantize(jnp.asarray(weight), jnp.int8)
@@ -133,7 +138,6 @@ def test_qwix_has_the_same_codes_per_tensor_but_not_per_channel():
     np.testing.assert_array_equal(theirs.qvalue, affine.quantize(weight, scale))
     theirs = qwix.quantize(jnp.asarray(weight), jnp.int8, channelwise_axes=(0,))
     scales = affine.symmetric(np.abs(weight).max(1))[:, None]
-    assert (np.asarray(theirs.scale) != scales).any()
     np.testing.assert_allclose(theirs.scale, scales, rtol=2e-7)
 
 

@@ -3,9 +3,9 @@ import pytest
 from jaxdl import average, restored, train
 
 
-def test_a_run_that_has_not_ended_is_an_error(tmp_path):
-    argv = ["--dataset", "digits", "--steps", "1", "--quiet", "--no-tensorboard", "--out", str(tmp_path / "r")]
-    assert train.main(argv) == 0
-    (tmp_path / "r" / "summary.json").unlink()
+def test_a_run_that_has_not_ended_or_never_was_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no run"):
+        restored.restore(tmp_path, average.AverageConfig(), train.plain, None)
+    (tmp_path / "config.json").write_text("{}")
     with pytest.raises(FileNotFoundError, match="has not ended yet"):
-        restored.restore(tmp_path / "r", average.AverageConfig(), train.plain, None)
+        restored.restore(tmp_path, average.AverageConfig(), train.plain, None)

@@ -2,10 +2,10 @@
 
 What is said of arrays holds for NumPy's, on the host, and for JAX's, in a program.
 
-Why not qwix, a kept library for this: its codes per tensor are torch's (tests/test_quantize_affine.py), but of its
-scales per channel the last bit differs, and with it 12 to 20 of 8192 codes (qwix 0.1.8, normal weights of (64, 128)).
-It has no calibration by percentile, histogram or entropy, and multiplies int32 by float32 without a conversion, which
-strict promotion forbids.
+Why not qwix, a kept library for this: its codes per tensor are torch's (tests/test_quantize_affine.py), but its
+scales per channel differ in the last bit, and with them 12 to 20 of 8192 codes (qwix 0.1.8, normal weights of
+(64, 128)). It has no calibration by percentile, histogram or entropy, and multiplies int32 by float32 without a
+conversion, which strict promotion forbids.
 
 Source: Jacob et al. 2018, https://docs.pytorch.org/docs/stable/quantization.html
 """

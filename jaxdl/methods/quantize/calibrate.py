@@ -1,6 +1,6 @@
 """Which range of a layer's inputs the codes cover, found on some training images.
 
-The images are seen twice: first for the ends of the values, then for a histogram between them. So how the images are
+The images are seen twice: first for the ends of the values, then for a histogram between them. So how they are
 batched makes no difference, as it does to torch's HistogramObserver; the result is what that finds in one batch.
 """
 

@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -190,21 +191,31 @@ def quantized_layers(model: nnx.Module) -> dict[str, Quantized]:
 
 
 class _Tap(nnx.Module):
-    """A layer whose inputs are seen, outside of any program."""
+    """A layer that tells of its inputs when it is called, as the arrays of a program."""
 
-    def __init__(self, name: str, layer: Any, see: Callable[[str, np.ndarray], None]) -> None:
-        self.name, self.layer, self.see = name, layer, see
+    def __init__(self, name: str, layer: Any, tell: Callable[[str, Array], None]) -> None:
+        self.name, self.layer, self.tell = name, layer, tell
 
     def __call__(self, x: Array) -> Array:
-        self.see(self.name, np.asarray(x, np.float32))
+        self.tell(self.name, x)
         return self.layer(x)
 
 
 def observe(model: nnx.Module, batches: Any, see: Callable[[str, np.ndarray], None]) -> None:
     """Runs a model on batches of prepared images and gives each layer's name and input to ``see``."""
-    tapped = swap(model, lambda name, layer: _Tap(name, layer, see))
-    for batch in batches:
+    told: list[tuple[str, Array]] = []
+    tapped = swap(model, lambda name, layer: _Tap(name, layer, lambda *input: told.append(input)))
+
+    @jax.jit
+    def inputs(batch: Array) -> list[Array]:
+        told.clear()
         tapped(batch)  # pyright: ignore[reportCallIssue]
+        return [x for _, x in told]
+
+    for batch in batches:
+        found = jax.device_get(inputs(batch))
+        for (name, _), x in zip(told, found, strict=True):
+            see(name, x)
 
 
 def _product(codes: Array, weight: Array, zero_point: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Quantization-aware training: layers compute with what their int8 codes will stand for, and learn to allow for it.
+"""Quantization-aware training: layers compute with what their int8 codes will stand for, and learn to allow it.
 
 Weights are rounded within each step and stay real numbers for the optimizer. The ranges of the inputs are averages
 over the steps, as torch.ao's MovingAverageMinMaxObserver has them, and are kept among the model's statistics.

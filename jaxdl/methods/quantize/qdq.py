@@ -1,8 +1,8 @@
-"""Net and CNN as ONNX, in float32 or in int8: QuantizeLinear and DequantizeLinear around every product ("QDQ").
+"""Net and CNN as ONNX, in float32 or in int8: QuantizeLinear and DequantizeLinear around each product ("QDQ").
 
-Runtimes (onnxruntime, TensorRT) turn such a graph into integer products. Codes, scales and zero points are those of
-`layers`, but that inputs count from 0 instead of -128, as the products of x86 processors want it, and that a bias is
-rounded to int32.
+Runtimes (onnxruntime, TensorRT) turn such a graph into integer products. Codes, scales and zero points are those
+of `layers`, except that inputs count from 0 instead of -128, as the products of x86 processors want it, and that a
+bias is rounded to int32. On x86 processors without VNNI such products of onnxruntime can saturate.
 
 The artefact takes images (N, H, W, C) uint8 under the name ``image`` and gives ``logits`` (N, classes) float32.
 
@@ -56,9 +56,8 @@ def _graph(model: nnx.Module, shape: tuple[int, int, int], mean: Sequence[float]
         raise ValueError(f"only net and cnn have an ONNX form in int8; got {type(model).__name__}")
     writer = _Writer(model)
     x = writer.prepared(mean, std)
-    logits = writer.cnn(model, x) if isinstance(model, CNN) else writer.net(model, x)
+    writer.cnn(model, x) if isinstance(model, CNN) else writer.net(model, x)
     writer.nodes[-1].output[0] = "logits"
-    assert logits
     image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", *shape])
     out = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", None])
     graph = helper.make_graph(writer.nodes, "jaxdl", [image], [out], writer.constants)
