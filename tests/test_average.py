@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdl import average, build, train
+from jaxdl import build, train
+from jaxdl.average import __main__ as average
 from jaxdl.config import replace
 from jaxdl.data import sources
 from jaxdl.engine.checkpoint import Checkpoints

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxdl import average, average_report, build, restored
+from jaxdl import build, restored
+from jaxdl.average import __main__ as average
+from jaxdl.average import report as average_report
 from jaxdl.data import sources
 from jaxdl.methods.fuse import averaging
 from jaxdl.models import MODELS, Net

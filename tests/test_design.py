@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 MODULES = sorted(path for path in (ROOT / "jaxdl").rglob("*.py") if path.name != "__init__.py")
 # From the ground up; a module imports from floors below its own, or from those named before it on its own.
 FLOORS = """
-typing scalar tree files config recipes settings sweep_plan tune_options
+typing scalar tree files config recipes sweep.settings sweep.plan tune.options
 
 nn.init nn.layout nn.activations nn.linear nn.conv nn.conv_transpose nn.pooling nn.norm nn.dropout nn.attention nn.losses
 optim.optimizers optim.schedules optim.transforms
@@ -37,10 +37,10 @@ methods.export.program methods.export.graph methods.export.lowering methods.expo
 methods.export.kernels methods.export.c_source methods.export.c methods.export.onnx_file methods.export.stablehlo
 methods.export.litert methods.export.formats methods.export.check
 
-build quick_trial explain session train quantized predict comparison quantize_report quantize
-finetune_options finetune_plan finetune_report finetune regularize_report regularize
-groups members sweep_report sweep search samplers study study_report workers tune
-teachers restored distill_report distill fuse_report fuse average_report average multitask_report multitask
+build quick_trial explain session train quantized predict comparison quantize.report quantize.__main__
+finetune.options finetune.plan finetune.report finetune.__main__ regularize.report regularize.__main__
+sweep.groups sweep.members sweep.report sweep.__main__ tune.search tune.samplers tune.study tune.report tune.workers tune.__main__
+teachers restored distill.report distill.__main__ fuse.report fuse.__main__ average.report average.__main__ multitask.report multitask.__main__
 export
 reinforce.options reinforce.report reinforce.trainer reinforce.__main__
 gan.options gan.judge gan.report gan.trainer gan.__main__

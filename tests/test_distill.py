@@ -5,8 +5,9 @@ import json
 import pytest
 from PIL import Image
 
-from jaxdl import distill, train
+from jaxdl import train
 from jaxdl.data import sources
+from jaxdl.distill import __main__ as distill
 from jaxdl.engine.run_folder import read_config
 
 COMMON = ["--quiet", "--no-tensorboard"]

@@ -1,8 +1,8 @@
 import numpy as np
 import torch
 
-from jaxdl import distill_report
 from jaxdl.data import sources
+from jaxdl.distill import report as distill_report
 
 DIGITS = sources.load("digits")
 

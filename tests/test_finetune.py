@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from jaxdl import finetune, predict, train
+from jaxdl import predict, train
 from jaxdl.data import npz, sources
+from jaxdl.finetune import __main__ as finetune
 
 QUICK = ["--no-tensorboard", "--steps", "12"]
 

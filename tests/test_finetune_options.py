@@ -2,7 +2,7 @@ import subprocess
 import sys
 
 from jaxdl.config import replace, to_dict
-from jaxdl.finetune_options import FinetuneConfig
+from jaxdl.finetune.options import FinetuneConfig
 
 
 def test_options_survive_the_way_through_json():

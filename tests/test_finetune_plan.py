@@ -4,8 +4,8 @@ import pytest
 
 from jaxdl.build import Pictures
 from jaxdl.config import ModelOptions
-from jaxdl.finetune_options import FinetuneOptions
-from jaxdl.finetune_plan import brought, head_of
+from jaxdl.finetune.options import FinetuneOptions
+from jaxdl.finetune.plan import brought, head_of
 
 RUN = Pictures((28, 28, 1), tuple("0123456789"), (0.13,), (0.31,))
 COLOUR = Pictures((32, 32, 3), ("cat", "dog"))

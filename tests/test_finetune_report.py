@@ -3,7 +3,9 @@ import json
 import pytest
 from PIL import Image
 
-from jaxdl import finetune, finetune_report, train
+from jaxdl import train
+from jaxdl.finetune import __main__ as finetune
+from jaxdl.finetune import report as finetune_report
 
 FOUND = {
     10: {"scratch": [0.5, 0.6], "pretrained": [0.7, 0.9]},

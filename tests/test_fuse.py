@@ -9,10 +9,11 @@ import pytest
 from flax import nnx
 from PIL import Image
 
-from jaxdl import build, fuse, train
+from jaxdl import build, train
 from jaxdl.config import ModelOptions
 from jaxdl.data import sources
 from jaxdl.engine import weights
+from jaxdl.fuse import __main__ as fuse
 
 TRAIN = ["--dataset", "digits", "--optimizer", "adam", "--lr", "0.01", "--hidden", "12", "--epochs", "1"]
 QUIET = ["--quiet", "--no-tensorboard"]

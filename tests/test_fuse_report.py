@@ -3,8 +3,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxdl import build, fuse_report
+from jaxdl import build
 from jaxdl.config import ModelOptions
+from jaxdl.fuse import report as fuse_report
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxdl.config import TrainConfig, replace
-from jaxdl.groups import groups, with_values
+from jaxdl.sweep.groups import groups, with_values
 
 
 def configs(*settings):

@@ -11,8 +11,8 @@ from jaxdl.config import TrainConfig, replace
 from jaxdl.data import sources, subset
 from jaxdl.engine import parallel
 from jaxdl.engine.loop import fit
-from jaxdl.groups import groups
-from jaxdl.members import Members, check, diverged
+from jaxdl.sweep.groups import groups
+from jaxdl.sweep.members import Members, check, diverged
 
 # Without a ragged batch there is a program less.
 BASE = {"dataset": "digits", "batch_size": 40, "epochs": 2, "hidden": 16}

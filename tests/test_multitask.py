@@ -6,9 +6,10 @@ import pytest
 import safetensors.numpy
 from PIL import Image
 
-from jaxdl import build, multitask
+from jaxdl import build
 from jaxdl.data import sources
 from jaxdl.methods.multitask import tasks
+from jaxdl.multitask import __main__ as multitask
 
 TRAIN = ["--dataset", "digits", "--optimizer", "adam", "--lr", "0.01", "--hidden", "16", "--epochs", "3"]
 QUIET = ["--quiet", "--no-tensorboard"]

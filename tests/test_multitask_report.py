@@ -1,7 +1,7 @@
 import numpy as np
 
-from jaxdl import multitask_report
 from jaxdl.methods.multitask.tasks import Task
+from jaxdl.multitask import report as multitask_report
 
 
 def test_errors_by_hand():

@@ -5,7 +5,7 @@ import json
 import pytest
 from PIL import Image
 
-from jaxdl import regularize
+from jaxdl.regularize import __main__ as regularize
 
 SMALL = ["--dataset", "digits", "--examples", "60", "--hidden", "32", "--batch-size", "10", "--lr", "0.03"]
 

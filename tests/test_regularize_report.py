@@ -1,5 +1,5 @@
-from jaxdl import regularize_report
-from jaxdl.regularize_report import Measured
+from jaxdl.regularize import report as regularize_report
+from jaxdl.regularize.report import Measured
 
 
 def one(cure, seed, train, test):

@@ -1,6 +1,7 @@
 import pytest
 
-from jaxdl import average, restored, train
+from jaxdl import restored, train
+from jaxdl.average import __main__ as average
 
 
 def test_a_run_that_has_not_ended_or_never_was_is_an_error(tmp_path):

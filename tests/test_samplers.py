@@ -3,7 +3,7 @@
 import optuna
 import pytest
 
-from jaxdl.samplers import AGAIN, Grid, SuccessiveHalving, sampler
+from jaxdl.tune.samplers import AGAIN, Grid, SuccessiveHalving, sampler
 
 SPACE = {"x": optuna.distributions.FloatDistribution(0, 1), "y": optuna.distributions.IntDistribution(0, 10**6)}
 POINTS = [{"x": x, "y": y} for x in (0.0, 0.5, 1.0) for y in (0, 1)]

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxdl import search
 from jaxdl.config import replace
-from jaxdl.tune_options import TuneConfig
+from jaxdl.tune import search
+from jaxdl.tune.options import TuneConfig
 
 
 def test_ranges_and_choices():

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import settings as settings_of_hypothesis
 from hypothesis import strategies as st
 
-from jaxdl import settings
 from jaxdl.config import TrainConfig, parse, replace, to_dict
+from jaxdl.sweep import settings
 
 
 def test_every_combination_of_the_values():

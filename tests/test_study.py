@@ -8,9 +8,9 @@ import sys
 import pytest
 from optuna.trial import TrialState
 
-from jaxdl import search, study
-from jaxdl.samplers import SuccessiveHalving, sampler
-from jaxdl.study import Study, open_storage
+from jaxdl.tune import search, study
+from jaxdl.tune.samplers import SuccessiveHalving, sampler
+from jaxdl.tune.study import Study, open_storage
 
 SPACE = search.space(["lr=log:1e-3:1", "hidden=int:32:512"])
 MADE_OF = {"search lr": "log:0.001:1", "batch_size": 64}
@@ -19,7 +19,7 @@ WORKER = """
 import json, sys
 sys.path.insert(0, sys.argv[2])
 from test_study import SPACE, made
-from jaxdl import search
+from jaxdl.tune import search
 own = made(sys.argv[1])
 while trials := own.ask(3, 30):
     options = [{name: search.suggest(trial, name, SPACE[name]) for name in SPACE} for trial in trials]

@@ -4,10 +4,11 @@ import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 
-from jaxdl import search, study_report
 from jaxdl.config import replace
-from jaxdl.study import Study
-from jaxdl.tune_options import TuneConfig
+from jaxdl.tune import report as study_report
+from jaxdl.tune import search
+from jaxdl.tune.options import TuneConfig
+from jaxdl.tune.study import Study
 
 SPACE = search.space(["lr=log:0.001:1", "betas=0.9,0.99/0.8,0.9", "optimizer=adam"])
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from jaxdl import build, sweep, train
+from jaxdl import build, train
 from jaxdl.engine.log import read_records
+from jaxdl.sweep import __main__ as sweep
 
 DIGITS = ["--dataset", "digits", "--batch-size", "128", "--hidden", "16", "--epochs", "2", "--drop-last"]
 

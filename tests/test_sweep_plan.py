@@ -3,7 +3,7 @@
 import pytest
 
 from jaxdl.config import replace
-from jaxdl.sweep_plan import SweepConfig, planned
+from jaxdl.sweep.plan import SweepConfig, planned
 
 
 def test_every_setting_has_every_seed():

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from jaxdl import sweep_report
 from jaxdl.config import TrainConfig
-from jaxdl.sweep_plan import Member
+from jaxdl.sweep import report as sweep_report
+from jaxdl.sweep.plan import Member
 
 
 def member(number, setting, *accuracies, train_loss=0.1):

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from jaxdl import build, search, train, tune, workers
+from jaxdl import build, train
 from jaxdl.config import replace
 from jaxdl.data import sources
-from jaxdl.tune_options import TuneConfig
+from jaxdl.tune import __main__ as tune
+from jaxdl.tune import search, workers
+from jaxdl.tune.options import TuneConfig
 
 DIGITS = ["--dataset", "digits", "--batch-size", "128", "--epochs", "2", "--drop-last", "--workers", "1"]
 SPACE = ["--search", "lr=log:0.05:0.5", "hidden=8,16", "momentum=0.1:0.9"]

@@ -3,7 +3,7 @@
 import pytest
 
 from jaxdl.config import TrainConfig, replace, to_dict
-from jaxdl.tune_options import ALIKE, ASIDE, FREE, TuneConfig, check, given
+from jaxdl.tune.options import ALIKE, ASIDE, FREE, TuneConfig, check, given
 
 
 def test_every_name_in_the_lists_is_an_option():

@@ -8,10 +8,12 @@ import sys
 
 import pytest
 
-from jaxdl import search, study_report, tune, workers
 from jaxdl.config import replace
 from jaxdl.data import sources
-from jaxdl.tune_options import TuneConfig
+from jaxdl.tune import __main__ as tune
+from jaxdl.tune import report as study_report
+from jaxdl.tune import search, workers
+from jaxdl.tune.options import TuneConfig
 
 ARGV = ["--dataset", "digits", "--batch-size", "128", "--epochs", "2", "--drop-last", "--search", "lr=log:0.01:1"]
 
@@ -106,7 +108,7 @@ def test_old_programs_are_forgotten(study, monkeypatch):
     config, own, source, _ = study
     worker = workers.Worker(config, search.of(config), own, source, 4, lambda: None)
     monkeypatch.setattr(workers, "Members", lambda group, _, **__: group.config.model.hidden)
-    from jaxdl.groups import groups
+    from jaxdl.sweep.groups import groups
 
     for hidden in range(1, workers.KEPT + 3):
         (group,) = groups([replace(workers.plain(config), {"hidden": hidden})], ())

@@ -89,7 +89,9 @@ def _ends(axes: "Axes", named: Sequence[Line]) -> None:
             continue
         found, colour = spread((100 * line.last).tolist()), _colour(place)
         # A little below the line, which would hide them.
-        axes.plot(100 * line.last, np.full(len(line.last), place + 0.2), "o", ms=4, color=colour, alpha=0.45, mew=0)
+        axes.plot(
+            100 * line.last, np.full(len(line.last), place + 0.2), "o", ms=4, color=colour, alpha=0.45, mew=0
+        )
         if found.n > 1:
             axes.plot([found.low, found.high], [place, place], color=colour, lw=2)
         axes.plot(found.mean, place, "D", ms=5, color=colour)

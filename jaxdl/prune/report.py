@@ -23,7 +23,7 @@ from jaxdl.methods.prune import masks
 from jaxdl.methods.prune.plan import Plan, natively
 from jaxdl.prune.options import PROG, PruneConfig, amount_of
 from jaxdl.prune.technique import plan_of, state_dict
-from jaxdl.quantize_report import jitted, seconds
+from jaxdl.quantize.report import jitted, seconds
 
 PACKED = "packed.safetensors"
 SHARES = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98)

@@ -12,13 +12,15 @@ import optuna
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from jaxdl import files, search, settings, train
+from jaxdl import files, train
 from jaxdl.config import TrainConfig, replace, to_dict
 from jaxdl.data.sources import Source
 from jaxdl.engine import trials as figures
-from jaxdl.search import Space
-from jaxdl.study import Study
-from jaxdl.tune_options import ASIDE, TuneConfig
+from jaxdl.sweep import settings
+from jaxdl.tune import search
+from jaxdl.tune.options import ASIDE, TuneConfig
+from jaxdl.tune.search import Space
+from jaxdl.tune.study import Study
 
 SHOWN = 5  # of the best trials
 FEWEST = 4  # trials, to say which options have mattered

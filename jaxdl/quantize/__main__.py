@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = parse(QuantizeConfig(), argv, PROG)
     options = config.quantize
     try:
-        from jaxdl import quantize_report
+        from jaxdl.quantize import report as quantize_report
 
         if options.compare:
             return quantize_report.compare(options.compare, config.run.out or Path())
@@ -75,8 +75,9 @@ def check_no_training(config: QuantizeConfig) -> None:
 
 def convert(config: QuantizeConfig, out: Path) -> int:
     """Quantizes a trained run, writes the folder and its report, and returns the exit status."""
-    from jaxdl import build, quantize_report
+    from jaxdl import build
     from jaxdl.engine.cache import enable_compilation_cache
+    from jaxdl.quantize import report as quantize_report
 
     enable_compilation_cache()
     options, run = config.quantize, config.quantize.run or Path()
@@ -94,10 +95,11 @@ def convert(config: QuantizeConfig, out: Path) -> int:
 
 def finish(out: Path, data_dir: Path | None) -> int:
     """Quantizes a run whose training with --method qat has ended, with the ranges it ended with, and reports."""
-    from jaxdl import build, quantize_report
+    from jaxdl import build
     from jaxdl.data import sources
     from jaxdl.engine.checkpoint import Checkpoints
     from jaxdl.methods.quantize import qat
+    from jaxdl.quantize import report as quantize_report
 
     recorded = read_config(out)
     config = replace(QuantizeConfig(), recorded["options"] | recorded["technique"])

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 from jaxdl.config import fail, replace
 from jaxdl.engine.run_folder import RunFolder, new_path
 from jaxdl.train import read_options, write_config
-from jaxdl.tune_options import FREE, TuneConfig, check
+from jaxdl.tune.options import FREE, TuneConfig, check
 
 if TYPE_CHECKING:  # it imports Optuna, which --help and a mistyped option do not need
-    from jaxdl.search import Space
+    from jaxdl.tune.search import Space
 
 PROG = "python -m jaxdl.tune"
 
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         config = read_options(sys.argv[1:] if argv is None else argv, TuneConfig(), PROG, free=FREE)
         check(config)
-        from jaxdl import search
+        from jaxdl.tune import search
 
         return tune(config, search.of(config))
     except ModuleNotFoundError as error:
@@ -43,8 +43,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def tune(config: TuneConfig, space: "Space") -> int:
     """Runs the study and reports on it; returns the exit status."""
-    from jaxdl import build, study_report, workers
+    from jaxdl import build
     from jaxdl.data import sources
+    from jaxdl.tune import report as study_report
+    from jaxdl.tune import workers
 
     source, notice = sources.chosen(config.data.dataset, config.data.data_dir)
     config = replace(config, {"dataset": source.name})

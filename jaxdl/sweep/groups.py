@@ -67,7 +67,7 @@ def program(config: TrainConfig, varying: Collection[str]) -> str:
 def with_values(config: TrainConfig, values: Mapping[str, Scalar]) -> TrainConfig:
     """The configuration with numbers of `Group.values` in their places, but for ``dropout`` and ``augment``.
 
-    These are no numbers in the model and in a text; see `jaxdl.members`.
+    These are no numbers in the model and in a text; see `jaxdl.sweep.members`.
     """
     optim = {name: value for name, value in values.items() if name not in ("dropout", "augment")}
     return dataclasses.replace(config, optim=dataclasses.replace(config.optim, **optim))

@@ -3,8 +3,8 @@
 import dataclasses
 from typing import Literal
 
-from jaxdl import settings
 from jaxdl.config import RunOptions, TrainConfig, to_dict
+from jaxdl.sweep import settings
 
 # What may change when a study is resumed, and in what its workers may differ.
 FREE = ("trials", "workers", "at_once", "storage", "study", "final")

@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from jaxdl import settings
 from jaxdl.config import TrainConfig, replace
+from jaxdl.sweep import settings
 
-Record = dict[str, Any]  # of a member after an epoch, see `jaxdl.members`
+Record = dict[str, Any]  # of a member after an epoch, see `jaxdl.sweep.members`
 
 
 @dataclasses.dataclass(frozen=True)

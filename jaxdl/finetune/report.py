@@ -12,7 +12,7 @@ from jaxdl.comparison import completed
 from jaxdl.config import replace, to_dict
 from jaxdl.engine import figure, table
 from jaxdl.engine.metrics import spread
-from jaxdl.finetune_options import FinetuneConfig
+from jaxdl.finetune.options import FinetuneConfig
 
 ARMS = {"scratch": "from scratch", "pretrained": "pre-trained"}
 COLOURS = {"scratch": "#7d8894", "pretrained": "#0b62a4"}

@@ -1,7 +1,7 @@
 """What a study searches: options of training with their ranges or choices, and what of it one trial takes.
 
 ``lr=log:1e-3:1`` is a range on a logarithmic scale, ``dropout=0:0.5`` a plain one, ``hidden=int:32:512:32`` has a
-step, ``optimizer=adam,sgd`` are choices; see `jaxdl.settings` for those that have commas themselves.
+step, ``optimizer=adam,sgd`` are choices; see `jaxdl.sweep.settings` for those that have commas themselves.
 """
 
 import itertools
@@ -19,9 +19,9 @@ from optuna.distributions import (
 )
 from optuna.trial import Trial
 
-from jaxdl import settings
 from jaxdl.config import nearest
-from jaxdl.tune_options import ALIKE, TuneConfig, given
+from jaxdl.sweep import settings
+from jaxdl.tune.options import ALIKE, TuneConfig, given
 
 Space = Mapping[str, BaseDistribution]
 

@@ -15,17 +15,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxdl import files, settings
+from jaxdl import files
 from jaxdl.config import fail, replace
 from jaxdl.engine.log import Console, JsonLines
 from jaxdl.engine.run_folder import RunFolder, new_path
-from jaxdl.sweep_plan import Member, Record, SweepConfig, planned
+from jaxdl.sweep import settings
+from jaxdl.sweep.plan import Member, Record, SweepConfig, planned
 from jaxdl.train import read_options, write_config
 
 if TYPE_CHECKING:  # they import jax, which --help and a mistyped option do not need
     from jaxdl.data.sources import Source
-    from jaxdl.groups import Group
-    from jaxdl.members import Members
+    from jaxdl.sweep.groups import Group
+    from jaxdl.sweep.members import Members
 
 PROG = "python -m jaxdl.sweep"
 
@@ -44,10 +45,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def sweep(config: SweepConfig, plan: Sequence[Member]) -> int:
     """Trains the members and reports on them; returns the exit status."""
-    from jaxdl import members, sweep_report
     from jaxdl.data import sources
     from jaxdl.engine.cache import enable_compilation_cache
-    from jaxdl.groups import groups
+    from jaxdl.sweep import members
+    from jaxdl.sweep import report as sweep_report
+    from jaxdl.sweep.groups import groups
 
     members.use_cores()
     enable_compilation_cache()
@@ -71,7 +73,7 @@ def train(
     config: SweepConfig, group: "Group", own: Sequence[Member], source: "Source", out: Path
 ) -> dict[str, Any]:
     """Trains the members of one program, writes their folders, and returns how it was done."""
-    from jaxdl.members import Members
+    from jaxdl.sweep.members import Members
 
     way = None if config.sweep.way == "auto" else config.sweep.way
     together = Members(group, source, way=way)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from jaxdl.config import ModelOptions, fail, parse, replace
 from jaxdl.engine.run_folder import read_config
-from jaxdl.finetune_options import FinetuneConfig
+from jaxdl.finetune.options import FinetuneConfig
 from jaxdl.train import command, read_options
 
 if TYPE_CHECKING:  # they import jax, which --help does not need
@@ -39,8 +39,8 @@ def train(argv: Sequence[str], default: FinetuneConfig) -> int:
 
 def compare(argv: Sequence[str], default: FinetuneConfig) -> int:
     """Many, and what they say of the source."""
-    from jaxdl import finetune_report
     from jaxdl.comparison import IncompleteError, folder
+    from jaxdl.finetune import report as finetune_report
 
     config = read_options(argv, default, PROG)
     try:
@@ -69,8 +69,8 @@ def options_of(given: FinetuneConfig) -> FinetuneConfig:
 
 
 def technique(config: FinetuneConfig, source: "Source") -> "Technique":
-    """See `jaxdl.finetune_plan.technique`."""
-    from jaxdl import finetune_plan
+    """See `jaxdl.finetune.plan.technique`."""
+    from jaxdl.finetune import plan as finetune_plan
 
     return finetune_plan.technique(config, source)
 

@@ -107,8 +107,8 @@ def _train(what: str, config: DistillConfig, whole: Path) -> int:
 
 
 def _report(config: DistillConfig, out: Path, runs: dict[str, Path]) -> int:
-    from jaxdl import distill_report
     from jaxdl.data import sources
+    from jaxdl.distill import report as distill_report
 
     source = sources.load(read_config(out)["options"]["dataset"], config.data.data_dir)
     rows = distill_report.report(source, out, load_teachers(config.distill, source), runs)

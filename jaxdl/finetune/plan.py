@@ -17,7 +17,7 @@ from jaxdl.config import ModelOptions
 from jaxdl.data import resize, subset
 from jaxdl.data.sources import Source
 from jaxdl.engine.run_folder import read_config
-from jaxdl.finetune_options import BODY, FinetuneConfig, FinetuneOptions
+from jaxdl.finetune.options import BODY, FinetuneConfig, FinetuneOptions
 from jaxdl.methods.finetune import lora, rates, transfer
 from jaxdl.methods.finetune.transfer import Transfer
 from jaxdl.optim.transforms import freeze

@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise ValueError(f"expected two runs or more to fuse; got {len(options.runs)}")
         if options.points < 3:
             raise ValueError(f"--points must be at least 3; got {options.points}")
-        from jaxdl import fuse_report
+        from jaxdl.fuse import report as fuse_report
 
         fusion = fuse_report.Fusion(options.runs, options.data_dir)
         out = _folder(options.out)

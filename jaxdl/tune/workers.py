@@ -16,18 +16,21 @@ from typing import IO, Any
 import jax
 from optuna.trial import Trial
 
-from jaxdl import build, members, search, study_report
+from jaxdl import build
 from jaxdl.config import TrainConfig, replace, to_dict
 from jaxdl.data import sources, subset
 from jaxdl.data.sources import Source
 from jaxdl.engine.cache import enable_compilation_cache
 from jaxdl.engine.run_folder import read_config
-from jaxdl.groups import Group, groups, program
-from jaxdl.members import Members, Record, diverged
-from jaxdl.samplers import SuccessiveHalving, sampler
-from jaxdl.search import Space
-from jaxdl.study import Study, open_storage
-from jaxdl.tune_options import ASIDE, FREE, TuneConfig
+from jaxdl.sweep import members
+from jaxdl.sweep.groups import Group, groups, program
+from jaxdl.sweep.members import Members, Record, diverged
+from jaxdl.tune import report as study_report
+from jaxdl.tune import search
+from jaxdl.tune.options import ASIDE, FREE, TuneConfig
+from jaxdl.tune.samplers import SuccessiveHalving, sampler
+from jaxdl.tune.search import Space
+from jaxdl.tune.study import Study, open_storage
 
 KEPT = 16  # programs of a worker; its memory is not without end
 POLL = 0.5  # seconds between two looks at what the workers have done
@@ -241,7 +244,7 @@ def _last_line(errors: IO[str]) -> str:
 
 
 def _start(out: Path, cores: Sequence[int], errors: IO[str]) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "jaxdl.workers", str(out)]
+    command = [sys.executable, "-m", "jaxdl.tune.workers", str(out)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors, text=True)
     os.sched_setaffinity(process.pid, cores)  # JAX makes a thread for each core that it finds
     return process

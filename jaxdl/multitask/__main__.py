@@ -87,7 +87,7 @@ def multitask(config: MultitaskConfig) -> int:
                 comparison.completed(replace(config, plain | {"tasks": (task,)}), technique, runs[f"{task} alone"])
             except comparison.IncompleteError as stop:
                 return stop.status
-    from jaxdl import multitask_report
+    from jaxdl.multitask import report as multitask_report
     from jaxdl.restored import restore
 
     found = {name: restore(run, MultitaskConfig(), technique, config.data.data_dir) for name, run in runs.items()}

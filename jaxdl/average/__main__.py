@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         out = config.run.out or new_path(Path("runs"), f"{config.average.kind}-{config.model.model}")
         if status := train(replace(config, {"out": out}), technique):
             return status
-        from jaxdl import average_report
+        from jaxdl.average import report as average_report
         from jaxdl.restored import restore
 
         found = restore(out, AverageConfig(), technique, config.data.data_dir)

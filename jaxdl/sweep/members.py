@@ -22,10 +22,10 @@ from jaxdl.engine import metrics as averages
 from jaxdl.engine import parallel, step
 from jaxdl.engine.loop import Hook, Late, fit
 from jaxdl.engine.state import TrainState
-from jaxdl.groups import Group, with_values
 from jaxdl.methods import sweep
 from jaxdl.nn import losses
 from jaxdl.nn.dropout import Dropout
+from jaxdl.sweep.groups import Group, with_values
 from jaxdl.typing import Array, Batch, LossFn, Metrics, PyTree
 
 TRIAL_STEPS = 20  # that are timed where it is not known which way is the faster

@@ -57,8 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         config = read_options(argv, RegularizeConfig(), PROG)
         arms = {"none": config} | {cure: cured(config, cure) for cure in config.regularize.cures}
-        from jaxdl import regularize_report
         from jaxdl.comparison import IncompleteError, folder
+        from jaxdl.regularize import report as regularize_report
 
         try:
             with folder(config.run.out, "regularize") as out:

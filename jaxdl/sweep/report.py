@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from jaxdl import files, settings
+from jaxdl import files
 from jaxdl.config import to_dict
 from jaxdl.engine import bands
 from jaxdl.engine.metrics import Spread, spread
 from jaxdl.engine.table import lines
-from jaxdl.sweep_plan import Member
+from jaxdl.sweep import settings
+from jaxdl.sweep.plan import Member
 
 EVERYTHING = "all members"  # the name of the one setting of a sweep over seeds
 
@@ -50,7 +51,9 @@ def grouped(plan: Sequence[Member]) -> dict[str, list[Member]]:
 
 def table(by_setting: Mapping[str, Sequence[Member]]) -> str:
     """One line a setting: mean and spread of the test accuracy, and the 95% confidence interval of the mean."""
-    rows: list[tuple[str, ...]] = [("setting", "members", "accuracy", "95% interval", "std", "lowest", "highest", "")]
+    rows: list[tuple[str, ...]] = [
+        ("setting", "members", "accuracy", "95% interval", "std", "lowest", "highest", "")
+    ]
     for name, own in by_setting.items():
         failed = [member for member in own if member.failed]
         remark = f"{len(failed)} failed: no number as loss" if failed else ""

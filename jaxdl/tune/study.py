@@ -14,7 +14,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from jaxdl.samplers import AGAIN, taken
+from jaxdl.tune.samplers import AGAIN, taken
 
 MADE_OF = "made of"  # what all workers of a study have to agree on, an attribute of it
 WORKER = "worker"  # who runs a trial, an attribute of it
@@ -61,7 +61,7 @@ class Study:
       storage: where they are.
       name: of the study; created where there is none.
       made_of: what all its workers have to agree on, JSON values by name.
-      sampler, pruner: how trials are drawn and ended, see `jaxdl.samplers`.
+      sampler, pruner: how trials are drawn and ended, see `jaxdl.tune.samplers`.
 
     Raises:
       ValueError: there is a study of this name that is made of something else, with all that differs.
