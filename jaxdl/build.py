@@ -286,7 +286,7 @@ def job(config: TrainConfig, source: sources.Source, technique: Technique = PLAI
 def start(
     config: TrainConfig, seen: Pictures, tx: optax.GradientTransformation, technique: Technique = PLAIN
 ) -> tuple[nnx.Module, nnx.GraphDef, TrainState]:
-    """The plain model with its initial weights, the structure of the trained one, and the state of the first step."""
+    """The plain model with its initial weights, the structure of the trained one, the state of the first step."""
     init_key, run_key = jax.random.split(jax.random.key(config.run.seed))
     net = model(config.model, seen, init_key)
     view = nnx.view(technique.model(net), deterministic=False, use_running_average=False, raise_if_not_found=False)

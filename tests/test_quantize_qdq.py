@@ -8,7 +8,7 @@ from flax import nnx
 
 from jaxdl.methods.quantize import calibrate, layers, qdq
 from jaxdl.methods.quantize.layers import Scheme
-from jaxdl.models import CNN, MODELS, Net
+from jaxdl.models import CNN, Net
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -49,10 +49,9 @@ def test_in_float32_it_is_the_model(name, activation, tmp_path):
 def test_in_int8_it_is_ours_within_one_code(name, per_channel, tmp_path):
     ours = quantized(MAKERS[name](), per_channel)
     found, expected = run(tmp_path / "m.onnx", ours), np.asarray(jax.jit(ours.__call__)(prepared()))
-    last = layers.quantized_layers(ours)[f"fc{3 if name == 'net' else 2}"]
-    largest = 128 * float(last.weight_scale[...].max()) * float(last.input_scale[...])  # one code of one input
-    assert np.abs(found - expected).max() <= 1.01 * largest
-    assert np.median(np.abs(found - expected)) < 0.2 * largest
+    code = (expected.max() - expected.min()) / 255  # of outputs, as torch's static networks have them
+    assert np.abs(found - expected).max() <= code
+    assert np.median(np.abs(found - expected)) < 0.1 * code
 
 
 @both
@@ -93,10 +92,7 @@ def test_it_takes_any_number_of_images(name, tmp_path):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (
-            lambda: MODELS["resnet18"]((8, 8, 1), 5, width=2, rngs=nnx.Rngs(0)),
-            "only net and cnn have an ONNX form in int8; got ResNet",
-        ),
+        (nnx.Module, "only net and cnn have an ONNX form in int8; got Module"),
         (lambda: MAKERS["net"](activation="silu"), "an activation of relu, elu, tanh"),
         (lambda: layers.quantize(MAKERS["net"](), Scheme()), "needs ranges of the inputs"),
         (lambda: quantized(MAKERS["net"](), bits=7), "ONNX has no codes of 7 bits"),

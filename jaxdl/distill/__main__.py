@@ -41,8 +41,8 @@ class DistillOptions:
     generations: int = 1
     """Students one after the other, each with its own seed and taught by the one before (born-again networks)."""
     images: int | None = None
-    """Training images that the students see, of each class as many, over and over; soft targets keep a student from
-    learning them by heart. Without it: all."""
+    """Training images that the students see, of each class as many, over and over; soft targets keep a student
+    from learning them by heart. Without it: all."""
     alone: bool = True
     """Train the same student without a teacher as well."""
     teacher_mean: tuple[float, ...] = ()
