@@ -62,8 +62,8 @@ class FlaxLeaf:
         return ".".join(self.path)
 
 
-# Where a layout's split says (H, W, C): of a weight (H * W * C, out), as Flax's Linear has it, or (out, H * W * C),
-# as jaxdl's.
+# Where a layout's split says (H, W, C): of a weight (H * W * C, out), as Flax's Linear has it, or of one
+# (out, H * W * C), as jaxdl's.
 IMAGES = {(3, 2, 0, 1): slice(3), (0, 3, 1, 2): slice(1, 4)}
 
 

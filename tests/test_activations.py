@@ -17,8 +17,9 @@ TORCH = {
 }
 
 
+@pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("name", ACTIVATIONS)
-def test_values_and_gradients_are_torchs(name, x64):
+def test_values_and_gradients_are_torchs(name):
     values = np.concatenate([[0.0], np.random.default_rng(0).normal(0, 3, 200)])
     expected = torch.tensor(values, requires_grad=True)
     out = TORCH[name](expected)

@@ -40,8 +40,8 @@ def means(metrics: Metrics) -> dict[str, float]:
 class Spread(NamedTuple):
     """Values of equal runs that differ in their seed: the mean, what it says of others, and the extremes.
 
-    ``std`` divides by n - 1; ``low`` and ``high`` are the 95% confidence interval of the mean by Student's t. Of one
-    value they are NaN.
+    ``std`` divides by n - 1; ``low`` and ``high`` are the 95% confidence interval of the mean by Student's t. Of
+    one value they are NaN.
     """
 
     n: int

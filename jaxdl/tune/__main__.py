@@ -1,8 +1,8 @@
 """Searches for the best options: ``python -m jaxdl.tune --data-dir mnist``.
 
 ``--search lr=log:1e-3:1 hidden=int:32:512 optimizer=adam,sgd`` says where; all other options are those of
-``python -m jaxdl.train``. Trials are compared on images that are held out from the training images. The test images
-are looked at once, by the best options, trained on all training images.
+``python -m jaxdl.train``. Trials are compared on images that are held out from the training images. The test
+images are looked at once, by the best options, trained on all training images.
 Exit status: 0; 1 no trial came to its end, or a worker or the last training failed; 2 a wrong option, storage or
 data; 130 and 143 stopped, goes on with ``--resume``.
 """

@@ -94,7 +94,7 @@ class SuccessiveHalving(BasePruner):
       first: epochs before anything is ended.
       factor: how much rarer, and longer, the trials of the next round are.
 
-    Source: Li et al. 2018, "A System for Massively Parallel Hyperparameter Tuning": asynchronous successive halving.
+    Source: Li et al. 2018, "A System for Massively Parallel Hyperparameter Tuning", asynchronous halving.
     """
 
     def __init__(self, first: int, factor: int) -> None:

@@ -134,7 +134,7 @@ def middle(domain: BaseDistribution) -> Any:
 
 
 def grid(space: Space, points: int) -> list[dict[str, Any]]:
-    """Every combination of choices and of ``points`` values of each range, its ends too, as a study stores them."""
+    """Every combination of choices and of ``points`` values of each range, its ends too, as they are stored."""
     axes = [_points(domain, points) for domain in space.values()]
     return [dict(zip(space, combination, strict=True)) for combination in itertools.product(*axes)]
 
