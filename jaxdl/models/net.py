@@ -22,8 +22,8 @@ class Net(nnx.Module):
       activation: behind each of them, a name of `ACTIVATIONS`.
       dropout: rate behind each activation.
 
-    Its names are the keys of torch's state_dict: ``fc1.weight``, ``fc1.bias``, ``fc2.weight``, ``fc2.bias``, and so
-    on where it is deeper.
+    Its names are the keys of torch's state_dict: ``fc1.weight``, ``fc1.bias``, ``fc2.weight``, ``fc2.bias``, and
+    so on where it is deeper.
     """
 
     def __init__(

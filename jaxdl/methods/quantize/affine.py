@@ -81,9 +81,9 @@ def dequantize(codes: Any, scale: Any, zero_point: Any | None = None) -> Any:
 
 
 def _divided(x: Any, number: float) -> Any:
-    """``x / number``, to the last bit: by a constant, XLA multiplies with the inverse."""
+    """``x / number``, to the last bit: by one number for all of ``x``, XLA multiplies with its inverse."""
     if isinstance(x, jax.Array):
-        return x / jnp.broadcast_to(jax.lax.optimization_barrier(jnp.asarray(number, x.dtype)), x.shape)
+        return x / jax.lax.optimization_barrier(jnp.full_like(x, number))
     return x / np.float32(number)
 
 
