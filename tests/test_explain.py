@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxdl import explain, quick_trial, train
+from jaxdl import explain, train
 from jaxdl.config import TrainConfig, parse
 from jaxdl.data import npz
 from jaxdl.methods import survey
@@ -18,7 +18,6 @@ DRAW = np.random.default_rng(0)
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
     monkeypatch.setattr(survey, "LIMIT", 600)
-    monkeypatch.setattr(quick_trial, "STEPS", 25)
 
 
 @pytest.fixture
@@ -42,6 +41,7 @@ def advised(argv, capsys):
     return said, parse(TrainConfig(), words[3:], "test")
 
 
+@pytest.mark.usefixtures("no_trials")
 def test_digits(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     said, config = advised(["--dataset", "digits"], capsys)
