@@ -13,8 +13,8 @@ def test_options_survive_the_way_through_json():
 
 def test_help_answers_without_jax():
     code = (
-        "import sys\nfrom jaxdl import finetune\n"
-        "try:\n    finetune.main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "import sys\nfrom jaxdl.finetune.__main__ import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
         "sys.exit('jax' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
