@@ -128,7 +128,7 @@ def test_the_means_of_several(pruned, tmp_path, capsys):
     known = json.loads((pruned / "prune.json").read_text())
     assert f"{known['pruned']['accuracy']:.2%} ± 0.00" in said
     points = 100 * (known["pruned"]["accuracy"] - known["dense"]["accuracy"])
-    assert f"weights, by global, 80%: {points:+.2f} points, mean of 2" in said
+    assert f"weights, global, 80%: {points:+.2f} points, mean of 2" in said
     assert (tmp_path / "mean" / "prune.png").exists()
 
 

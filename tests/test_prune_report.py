@@ -1,5 +1,7 @@
 """Means over several reports, by hand."""
 
+import json
+
 import pytest
 
 from jaxdl.config import replace
@@ -10,8 +12,8 @@ from jaxdl.prune.options import PruneConfig
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({}, "weights, by global"),
-        ({"scope": "layer", "criterion": "random"}, "weights, by layer, random"),
+        ({}, "weights, global"),
+        ({"scope": "layer", "criterion": "random"}, "weights, layer, random"),
         ({"structure": "units"}, "units"),
         ({"structure": "2:4"}, "2:4"),
     ],
@@ -32,6 +34,14 @@ def test_means_point_by_point():
     ]
     assert report.trained_points(reports) == {"units, trained further": [[0.5, pytest.approx(0.85)], [0.7, 0.6]]}
     assert report.mean_curves(reports)["random"] == [[0, pytest.approx(0.97)], [0.5, pytest.approx(0.4)]]
+
+
+def test_units_and_weights_are_compared_apart(tmp_path):
+    for name, kind in (("a", "units"), ("b", "weights")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "prune.json").write_text(json.dumps({"kind": kind}))
+    with pytest.raises(ValueError, match="compare them apart"):
+        report.compare([tmp_path / "a", tmp_path / "b"], tmp_path / "out")
 
 
 def test_a_damaged_report_is_an_error(tmp_path):
