@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from jaxdl import predict, quantize, quantize_report, train
+from jaxdl import predict, train
+from jaxdl.quantize import __main__ as quantize
+from jaxdl.quantize import report as quantize_report
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxdl import quantize_report as report
+from jaxdl.quantize import report
 from jaxdl.quantized import QuantizeOptions
 
 ROWS = [
