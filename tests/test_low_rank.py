@@ -69,7 +69,7 @@ def test_a_factored_convolution_is_two_of_torchs(bias):
     theirs.load_state_dict({name: torch.tensor(value) for name, value in values.items()})
     x = np.random.default_rng(0).normal(size=(2, 8, 8, 3))
     expected = theirs(torch.tensor(x.transpose(0, 3, 1, 2))).detach().numpy().transpose(0, 2, 3, 1)
-    np.testing.assert_allclose(ours(x), expected, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(jax.jit(lambda x: ours(x))(x), expected, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -73,11 +73,13 @@ def compare(runs: Sequence[Path], out: Path | None) -> int:
     """Prints and draws the means over runs that differ in nothing but their seeds, and writes them to ``out``.
 
     Raises:
-      FileNotFoundError, ValueError: a run without a report, or no folder to write to.
+      FileNotFoundError, ValueError: a run without a report, units beside weights, or no folder to write to.
     """
     if out is None:
         raise ValueError("--compare writes prune.json and prune.png; say where: --out FOLDER")
     reports = [read(run) for run in runs]
+    if len({known["kind"] for known in reports}) > 1:
+        raise ValueError("shares of units and of weights are not the same: compare them apart")
     groups: dict[str, list[Report]] = {}
     for known in reports:
         groups.setdefault(f"{known['what']}, {known['amount']:.0%}", []).append(known)
@@ -90,8 +92,7 @@ def compare(runs: Sequence[Path], out: Path | None) -> int:
     out.mkdir(parents=True, exist_ok=True)
     files.write_json(out / "prune.json", {"runs": [str(run) for run in runs], "rows": rows})
     dense, kind = statistics.mean(row["accuracy"] for row in rows["dense"]), reports[0]["kind"]
-    curves = mean_curves([known for known in reports if known["kind"] == kind])
-    draw(dense, curves, trained_points(reports), kind, out / "prune.png")
+    draw(dense, mean_curves(reports), trained_points(reports), kind, out / "prune.png")
     return 0
 
 
@@ -110,7 +111,7 @@ def trained_points(reports: Sequence[Report]) -> Curves:
 def described(config: PruneConfig) -> str:
     """What was pruned, in a few words."""
     options = config.prune
-    parts = {"units": ["units"], "2:4": ["2:4"], "weights": ["weights", f"by {options.scope}"]}[options.structure]
+    parts = {"units": ["units"], "2:4": ["2:4"], "weights": ["weights", options.scope]}[options.structure]
     return ", ".join([*parts, *(["random"] if options.criterion == "random" else [])])
 
 
@@ -203,7 +204,9 @@ def draw(dense: float, curves: Curves, trained: Curves, kind: str, path: Path) -
             shares, accuracies = 100 * np.array(sorted(points)).T
             axes.plot(shares, accuracies, style, color=colour, lw=1.4, label=name)
     for share, accuracy in (point for points in trained.values() for point in points):
-        axes.annotate(f"{accuracy:.2%}", (100 * share, 100 * accuracy), (0, -14), textcoords="offset points")
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+        place = (100 * share, 100 * accuracy)
+        axes.annotate(f"{accuracy:.2%}", place, (0, -18), textcoords="offset points", ha="center", bbox=box)
     axes.xaxis.set_major_formatter("{x:g}%")
     axes.yaxis.set_major_formatter("{x:g}%")
     figure.frame(axes, f"share of the {kind} that is pruned")
