@@ -1,5 +1,6 @@
 """The wire between processes; threads stand in for them."""
 
+import contextlib
 import queue
 import socket
 import time
@@ -40,6 +41,13 @@ def meet(stopped):  # noqa: ARG001 - a thread that outlives a test must not end 
         link.left.set()
         link._wire.close()
     pool.shutdown()
+
+
+def call(port):
+    """Waits until somebody listens there."""
+    while True:
+        with contextlib.suppress(ConnectionRefusedError):
+            return socket.create_connection(("127.0.0.1", port))
 
 
 def everywhere(groups, do):
@@ -132,7 +140,7 @@ def test_a_stranger_is_sent_away(meet):
     port = free_port()
     first, *_ = meet(2, [Seat("127.0.0.1", port, 0, 2)])
     for said in (b"GET / HTTP/1.1\n", b"[1]\n", b""):
-        with socket.create_connection(("127.0.0.1", port)) as stranger:
+        with call(port) as stranger:
             stranger.sendall(said)
     second, *_ = meet(2, [Seat("127.0.0.1", port, 1, 2)])
     assert everywhere([first.result(), second.result()], lambda g: g.exchange(g.seat.process)) == [[0, 1]] * 2

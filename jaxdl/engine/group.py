@@ -156,6 +156,7 @@ def _receive_all(seat: Seat, timeout: float) -> dict[int, socket.socket]:
         problem = str(error)
     for wire in came.values():
         _say(wire, {"problem": problem})
+        wire.close()
     raise ValueError(problem)
 
 
@@ -183,6 +184,7 @@ def _admit(seat: Seat, wire: socket.socket, came: dict[int, socket.socket]) -> N
         problem = f"expected processes 1 to {seat.processes - 1} of {seat.processes}, once each; "
         problem += f"got process {process} of {processes}" + (" again" if process in came else "")
         _say(wire, {"problem": problem})
+        wire.close()
         raise ValueError(problem)
     _say(wire, {"hello": True})
     came[process] = wire
@@ -207,8 +209,10 @@ def _call(seat: Seat, timeout: float) -> socket.socket:
         answer = _hear(wire, ANSWER)
         answer = answer if "problem" in answer else _hear(wire, timeout + ANSWER)
     except (OSError, ValueError) as error:
+        wire.close()
         raise ValueError(f"what answers at --coordinator {where} is not process 0 of this run") from error
     if "problem" in answer:
+        wire.close()
         raise ValueError(answer["problem"])
     return wire
 
