@@ -69,7 +69,7 @@ def test_a_worker_takes_steps_on_as_many_devices_as_it_is_told(tmp_path):
 def test_without_data_there_is_nothing_to_measure(tmp_path):
     worker = Worker("benchmarks.arms.jaxdl_devices", "net:jit:2", tmp_path)
     try:
-        with pytest.raises(ArmError, match="data.npz"):
+        with pytest.raises(ArmError, match=r"data\.npz"):
             worker.ask("facts")
     finally:
         worker.close()

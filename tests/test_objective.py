@@ -44,3 +44,15 @@ def test_soft_labels_count_as_their_largest_part():
     soft[1, logits[1].argmin()] = 1.0
     _, metrics = classification()(model, {"image": jnp.asarray(images), "label": jnp.asarray(soft)}, None)
     assert tuple(map(float, metrics["accuracy"])) == (1.0, 2.0)
+
+
+def test_of_weighted_classes_the_metric_counts_weights():
+    """So that ragged batches, and shares of a batch, add up to the mean over all examples."""
+    weight = jnp.float32([1, 3])
+    logits, labels = jnp.float32([[0, 1], [2, 0], [1, 1], [0, 3]]), jnp.int32([0, 1, 1, 1])
+    loss_fn = classification(class_weight=weight)
+    whole, measured = loss_fn(lambda x, _: x, {"image": logits, "label": labels}, None)
+    parts = [loss_fn(lambda x, _: x, {"image": logits[i:j], "label": labels[i:j]}, None) for i, j in ((0, 1), (1, 4))]
+    sums, counts = zip(*(part["loss"] for _, part in parts), strict=True)
+    assert float(measured["loss"][1]) == 10
+    assert float(sum(sums) / sum(counts)) == pytest.approx(float(whole))

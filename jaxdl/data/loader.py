@@ -160,7 +160,7 @@ class Loader:
     def _prefetched(self, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
         """Gathers a chunk in a thread while the device works on the one before."""
 
-        def read(rows: np.ndarray) -> Batch:
+        def read(rows: np.ndarray) -> dict[str, np.ndarray]:
             return {
                 name: np.asarray(stored[rows.ravel()]).reshape(*rows.shape, *stored.shape[1:])
                 for name, stored in self.split.items()

@@ -44,7 +44,7 @@ def find_seat(options: ScaleOptions, environ: Mapping[str, str] = os.environ) ->
         "num_processes": options.num_processes,
     }
     given = {name: value for name, value in by_hand.items() if value is not None}
-    known = {"local": None} | _found(environ, options.num_processes) | given
+    known: dict[str, Any] = {"local": None} | _found(environ, options.num_processes) | given
     if known.get("num_processes", 1) == 1 and not given:
         return None
     missing = [f"--{name.replace('_', '-')}" for name in by_hand if name not in known]

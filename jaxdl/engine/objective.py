@@ -26,8 +26,9 @@ def classification(
         loss = losses.cross_entropy(logits, label, weight=class_weight, label_smoothing=label_smoothing)
         predicted = jnp.argmax(logits, -1)
         true = (label if label.ndim == 1 else jnp.argmax(label, -1)).astype(predicted.dtype)
-        weighted = class_weight is not None and label.ndim == 1  # then the mean divides by the weights
-        count = class_weight[label].sum().astype(loss.dtype) if weighted else jnp.asarray(len(true), loss.dtype)
+        count = jnp.asarray(len(true), loss.dtype)
+        if class_weight is not None and label.ndim == 1:  # then the mean divides by the weights
+            count = class_weight[label].sum().astype(loss.dtype)
         metrics = {"loss": (loss * count, count), "accuracy": average(predicted == true)}
         if not (absent(l1) and absent(l2)):
             params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
