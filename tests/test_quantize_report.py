@@ -100,7 +100,8 @@ def test_many_names_are_shortened():
 
 def test_the_figure_is_a_small_picture(tmp_path):
     report.draw(ROWS, "net: static", tmp_path / "q.png")
-    assert Image.open(tmp_path / "q.png").size == (1100, 280)
+    with Image.open(tmp_path / "q.png") as picture:
+        assert picture.size == (1100, 280)
     assert (tmp_path / "q.png").stat().st_size < 200_000
 
 

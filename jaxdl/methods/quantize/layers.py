@@ -121,11 +121,16 @@ def weight_codes(weight: np.ndarray, channel: int | None) -> tuple[np.ndarray, n
 
     Source: torch.ao.quantization.PerChannelMinMaxObserver and MinMaxObserver, symmetric
     """
-    if not np.isfinite(weight).all():
-        raise ValueError("a weight is NaN or infinite")
+    check_finite(weight)
     others = tuple(axis for axis in range(weight.ndim) if axis != channel)
     scale = affine.symmetric(np.abs(weight).max(others, keepdims=True))
     return affine.quantize(weight, scale), scale.ravel()
+
+
+def check_finite(weight: Any) -> None:
+    """Raises ValueError for a weight that is NaN or infinite."""
+    if not np.isfinite(np.asarray(weight)).all():
+        raise ValueError("a weight is NaN or infinite")
 
 
 def swap(model: nnx.Module, replace: Callable[[str, Linear | Conv2d], Any]) -> nnx.Module:
@@ -202,9 +207,18 @@ class _Tap(nnx.Module):
 
 
 def observe(model: nnx.Module, batches: Any, see: Callable[[str, np.ndarray], None]) -> None:
-    """Runs a model on batches of prepared images and gives each layer's name and input to ``see``."""
+    """Runs a model on batches of prepared images and gives each layer's name and input to ``see``.
+
+    Raises:
+      ValueError: as `quantize`.
+    """
     told: list[tuple[str, Array]] = []
-    tapped = swap(model, lambda name, layer: _Tap(name, layer, lambda *input: told.append(input)))
+
+    def tap(name: str, layer: Linear | Conv2d) -> _Tap:
+        check_finite(layer.weight[...])  # or the inputs behind it would be blamed
+        return _Tap(name, layer, lambda *call: told.append(call))
+
+    tapped = swap(model, tap)
 
     @jax.jit
     def inputs(batch: Array) -> list[Array]:

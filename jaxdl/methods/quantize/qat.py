@@ -13,7 +13,7 @@ from flax import nnx
 from jaxdl import tree
 from jaxdl.methods.quantize import affine
 from jaxdl.methods.quantize.calibrate import Range
-from jaxdl.methods.quantize.layers import Scheme, channel_axis, swap
+from jaxdl.methods.quantize.layers import Scheme, channel_axis, check_finite, swap
 from jaxdl.nn.conv import Conv2d
 from jaxdl.nn.linear import Linear
 from jaxdl.typing import Array, PyTree
@@ -59,8 +59,7 @@ def fake_quantize(model: nnx.Module, scheme: Scheme, ranges: dict[str, Range]) -
     """A copy of the model that trains for int8; arguments and errors as those of `layers.quantize`."""
 
     def faked(name: str, layer: Linear | Conv2d) -> FakeQuantized:
-        if not jnp.isfinite(layer.weight[...]).all():
-            raise ValueError("a weight is NaN or infinite")
+        check_finite(layer.weight[...])
         return FakeQuantized(layer, scheme, ranges[name])
 
     return swap(model, faked)
