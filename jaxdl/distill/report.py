@@ -102,6 +102,8 @@ def shown(rows: Sequence[Measured]) -> list[str]:
 
 def draw(teacher: float, runs: Mapping[str, Path], path: Path) -> None:
     """The test accuracy of the students over their epochs, and that of the teacher."""
+    from matplotlib.ticker import MaxNLocator
+
     drawing = figure.new(8, 4)
     axes = drawing.subplots()
     figure.title(axes, "Accuracy on the test images")
@@ -111,7 +113,7 @@ def draw(teacher: float, runs: Mapping[str, Path], path: Path) -> None:
         epochs, values = np.array([(record["epoch"], 100 * record["accuracy"]) for record in tests]).T
         colour = ALONE if name == "student alone" else colour
         axes.plot(epochs, values, marker="o", ms=4, color=colour, label=f"{name} {values[-1]:.2f}%")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.yaxis.set_major_formatter("{x:g}%")
     figure.frame(axes, "epoch")
     axes.legend(loc="lower right", frameon=False)
