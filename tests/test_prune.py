@@ -10,6 +10,7 @@ from jaxdl import build, predict, train, tree
 from jaxdl.data import sources
 from jaxdl.engine import hooks
 from jaxdl.prune import __main__ as prune
+from jaxdl.prune import report
 
 TRAINING = ["--dataset", "digits", "--normalize", "--optimizer", "adam", "--hidden", "20", "--batch-size", "128"]
 QUIET = ["--quiet", "--no-tensorboard"]
@@ -84,42 +85,28 @@ def test_units_are_gone_and_the_run_is_a_normal_one(dense, tmp_path, capsys):
     assert known["pruned"]["parameters"] == 64 * 9 + 9 + 9 * 10 + 10
     assert predict.main([str(out), "--evaluate"]) == 0
     assert f"{known['pruned']['accuracy']:.2%}" in capsys.readouterr().out
-    assert train.main(["--out", str(out), "--resume"]) == 0  # it is complete: nothing is left to do
 
 
 def test_a_resumed_run_ends_with_the_same_bits(dense, tmp_path, monkeypatch):
     out = tmp_path / "resumed"
-    argv = [str(dense), "--amount", "0.8", "--prune-every", "10", *QUIET, "--save-every", "20", "--out", str(out)]
+    argv = [str(dense), "--amount", "0.8", "--prune-every", "5", "--epochs", "2", *QUIET, "--save-every", "6"]
+    argv += ["--out", str(out)]
     save = hooks.Save.on_state
 
     def stopping(self, step, state, late):
         save(self, step, state, late)
-        if step >= 40:
+        if step >= 12:
             raise StopError
 
     monkeypatch.setattr(hooks.Save, "on_state", stopping)
     with pytest.raises(StopError):
         prune.main(argv)
     monkeypatch.undo()
+    monkeypatch.setattr(report, "report", lambda _: None)  # it has tests of its own, and takes its time
     assert prune.main(["--out", str(out), "--resume", "--quiet"]) == 0
     whole = tmp_path / "whole"
     assert prune.main([*argv[:-1], str(whole)]) == 0
     assert (out / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
-
-
-def test_two_of_four_inputs(dense, tmp_path):
-    out = tmp_path / "pattern"
-    assert prune.main([str(dense), "--structure", "2:4", "--epochs", "1", *QUIET, "--out", str(out)]) == 0
-    for name in ("fc1.weight", "fc2.weight"):
-        assert ((arrays(out)[name].reshape(-1, 4) != 0).sum(1) == 2).all()
-
-
-def test_layers_that_are_not_named_stay(dense, tmp_path):
-    out = tmp_path / "fc2"
-    argv = [str(dense), "--layers", "fc2.*", "--amount", "0.5", "--ramp", "0", "--epochs", "1", *QUIET]
-    assert prune.main([*argv, "--out", str(out)]) == 0
-    assert (arrays(out)["fc1.weight"] != 0).all()
-    assert (arrays(out)["fc2.weight"] == 0).sum() == 100
 
 
 def test_the_means_of_several(pruned, tmp_path, capsys):

@@ -76,3 +76,21 @@ def test_units_that_go_leave_a_smaller_model(run):
     np.testing.assert_array_equal(kept, whole[np.sort(np.argsort(norms)[2:])])
     predicted = jax.jit(job.predict_step)(job.state, {"image": SOURCE.test["image"][:4]})
     assert predicted.shape == (4, 10)
+
+
+def test_two_of_four_inputs_of_every_layer_that_has_so_many(run):
+    config = config_for(run, structure="2:4", amount=None)
+    job = build.job(config, SOURCE, technique(config, SOURCE))
+    params = weights.to_torch(job.model, tree.flatten(job.state.params))
+    assert (params["conv1.weight"] != 0).all()  # it has one input channel
+    for name in ("conv2.weight", "fc1.weight", "fc2.weight"):
+        blocks = np.moveaxis(np.asarray(params[name]), 1, -1).reshape(-1, 4)
+        assert ((blocks != 0).sum(1) == 2).all()
+
+
+def test_layers_that_are_not_named_stay(run):
+    config = config_for(run, layers="fc2.*", amount=0.5, ramp=0.0)
+    job = build.job(config, SOURCE, technique(config, SOURCE))
+    zeros = {name: int((leaf == 0).sum()) for name, leaf in tree.flatten(job.state.params).items()}
+    assert zeros.pop("fc2.weight") == 60
+    assert not any(zeros.values())

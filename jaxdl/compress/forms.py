@@ -85,7 +85,7 @@ def overhead(config: CompressConfig, options: ModelOptions, trained: Trained, sh
 
 def parts_of(model: nnx.Module) -> tuple[PyTree, PyTree]:
     """The parameters and the statistics of a model."""
-    return tuple(nnx.to_pure_dict(nnx.state(model, kind)) for kind in (nnx.Param, nnx.BatchStat))
+    return nnx.to_pure_dict(nnx.state(model, nnx.Param)), nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
 
 
 def arrays_of(model: nnx.Module, params: PyTree, stats: PyTree) -> dict[str, np.ndarray]:

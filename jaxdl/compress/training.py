@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from jaxdl import build, tree
@@ -58,7 +59,7 @@ def technique_of(config: CompressConfig, source: Source) -> tuple[Technique, nnx
         ramp = ramp_of(config, source, composition.sparsity)
         arrays = weights.to_torch(model, tree.flatten(params))
         find = natively(model, Plan().find(config.model.model, arrays, ramp.amounts))
-        nnx.update(model, masks.apply(params, find(params, 0)))
+        nnx.update(model, masks.apply(params, find(params, jnp.int32(0))))
         changes["tx"] = lambda tx: pruned(tx, find, ramp)
     if composition.rank < 1:
         changes["deploy"] = lambda parts: (low_rank.merge(model, plain, parts[0]), parts[1])

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
@@ -103,7 +104,7 @@ def factorize(model: nnx.Module, ranks: Mapping[str, int]) -> None:
     """
     for name, rank in ranks.items():
         *path, last = name.split(".")
-        parent = model
+        parent: Any = model
         try:
             for part in path:
                 parent = parent[int(part)] if part.isdigit() else getattr(parent, part)

@@ -1,8 +1,10 @@
 """What pruning changes of a run's training."""
 
 import dataclasses
+from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from jaxdl import build, tree
@@ -82,7 +84,8 @@ def technique(config: PruneConfig, source: Source) -> Technique:
     Raises:
       ValueError: other classes than the run's, or a model that is not the run's.
     """
-    trained, run = build.load(config.prune.run), config.prune.run
+    run = config.prune.run or Path()
+    trained = build.load(run)
     if source.classes != trained.seen.classes:
         raise ValueError(
             f"{run} knows {len(trained.seen.classes)} classes; {source.name} has {source.num_classes}"
@@ -94,7 +97,7 @@ def technique(config: PruneConfig, source: Source) -> Technique:
     whole = build.model(dataclasses.replace(trained.config.model, dropout=left.dropout), trained.seen, key)
     find = natively(whole, plan_of(config).find(left.model, state_dict(trained), ramp.amounts))
     params = trained.state.params
-    nnx.update(whole, masks.apply(params, find(params, 0)), trained.state.stats)
+    nnx.update(whole, masks.apply(params, find(params, jnp.int32(0))), trained.state.stats)
     changes = build.Technique(
         seen=lambda _: trained.seen, model=lambda _: whole, tx=lambda tx: pruned(tx, find, ramp)
     )
