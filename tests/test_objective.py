@@ -52,7 +52,9 @@ def test_of_weighted_classes_the_metric_counts_weights():
     logits, labels = jnp.float32([[0, 1], [2, 0], [1, 1], [0, 3]]), jnp.int32([0, 1, 1, 1])
     loss_fn = classification(class_weight=weight)
     whole, measured = loss_fn(lambda x, _: x, {"image": logits, "label": labels}, None)
-    parts = [loss_fn(lambda x, _: x, {"image": logits[i:j], "label": labels[i:j]}, None) for i, j in ((0, 1), (1, 4))]
+    parts = [
+        loss_fn(lambda x, _: x, {"image": logits[i:j], "label": labels[i:j]}, None) for i, j in ((0, 1), (1, 4))
+    ]
     sums, counts = zip(*(part["loss"] for _, part in parts), strict=True)
     assert float(measured["loss"][1]) == 10
     assert float(sum(sums) / sum(counts)) == pytest.approx(float(whole))
