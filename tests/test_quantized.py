@@ -47,11 +47,8 @@ def test_the_file_holds_int8_in_torchs_layouts(folder):
 def test_what_is_loaded_is_what_was_saved(run, folder):
     loaded, images = quantized.load(folder), np.asarray(SOURCE.test["image"][np.arange(50)])
     assert loaded.config.run.precision == "float32"  # whatever the run was trained in
-    plain = build.load(run).predict(images)
-    assert 0 < np.abs(loaded.predict(images) - plain).max() < 0.05
-    assert loaded.evaluate(SOURCE)["accuracy"] == pytest.approx(
-        build.load(run).evaluate(SOURCE)["accuracy"], abs=0.03
-    )
+    # bfloat16 and int8 each move a probability by a hundredth at most; it is no exact copy either.
+    assert 0 < np.abs(loaded.predict(images) - build.load(run).predict(images)).max() < 0.05
 
 
 def test_options_are_those_it_was_made_with(folder):
