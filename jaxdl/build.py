@@ -70,7 +70,7 @@ class Pictures:
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> "Pictures":
         """What ``config.json`` says under the name images."""
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})  # pyright: ignore[reportArgumentType]
 
     def inputs(self, augment: str = "", numbers: Sequence[Scalar] | None = None) -> step.Prepare:
         """What makes uint8 images a model's input: ``(key, batch) -> batch``, float32.

@@ -85,7 +85,7 @@ class Way:
     def image(self) -> tuple[int, int, int] | None:
         """(H, W, C) of the image that is flattened in front, in another order than torch's; None without one."""
         if self.layout and self.layout.split and self.layout.perm in IMAGES:
-            height, width, channels = self.layout.split[IMAGES[self.layout.perm]]
+            height, width, channels = self.layout.split[IMAGES[self.layout.perm]]  # pyright: ignore[reportArgumentType]
             return height, width, channels
         return None
 

@@ -61,4 +61,4 @@ def test_small_faults_of_a_port_do_not_pass(fault):
     else:
         found = measure(in_python(run), tests, int8=False)
     assert jnp.isfinite(found.max_difference)
-    assert "differ" in found.problem
+    assert "differ" in found.problem  # pyright: ignore[reportOperatorIssue]

@@ -31,7 +31,7 @@ def test_cartpole_is_gymnasiums_step_for_step():
         assert float(happened["reward"][0]) == reward
         if terminated:
             break
-    assert terminated
+    assert terminated  # pyright: ignore[reportPossiblyUnboundVariable]
     assert np.abs(seen).max() <= 0.05  # a new episode has begun
 
 

@@ -108,7 +108,7 @@ def test_fake_quantization_and_its_gradient_are_torchs(bits):
         return affine.fake_quantize(x, jnp.asarray(scale), jnp.asarray(zero_point), bits)
 
     np.testing.assert_array_equal(ours(jnp.asarray(x)), outputs.detach())
-    gradient = jax.grad(lambda x: (ours(x) ** 2).sum())(jnp.asarray(x))
+    gradient = jax.grad(lambda x: (ours(x) ** 2).sum())(jnp.asarray(x))  # pyright: ignore[reportOperatorIssue]
     np.testing.assert_allclose(gradient, theirs.grad, rtol=1e-6)
     assert 0.3 < (np.asarray(gradient) == 0).mean() < 0.7  # of what is cut off
 
@@ -125,7 +125,7 @@ def test_fake_quantization_per_channel_is_torchs():
         return affine.fake_quantize(w, jnp.asarray(scale[:, None]), jnp.asarray(zeros[:, None]))
 
     np.testing.assert_array_equal(ours(jnp.asarray(weight)), outputs.detach())
-    gradient = jax.grad(lambda w: (ours(w) ** 2).sum())(jnp.asarray(weight))
+    gradient = jax.grad(lambda w: (ours(w) ** 2).sum())(jnp.asarray(weight))  # pyright: ignore[reportOperatorIssue]
     np.testing.assert_allclose(gradient, theirs.grad, rtol=1e-6)
     assert (np.asarray(gradient) == 0).any()  # torch's rule too: the largest weight rounds beyond the last code
 

@@ -98,7 +98,7 @@ def torch_static(module: torch.nn.Module, engine: str, per_channel: bool, bits: 
     """What torch.ao makes of it, with all of `IMAGES` for calibration."""
     weight = ao.default_per_channel_weight_observer if per_channel else ao.default_weight_observer
     inputs = ao.MinMaxObserver.with_args(dtype=torch.quint8, reduce_range=bits == 7)
-    module = ao.fuse_modules(copy.deepcopy(module), [list(names) for names in module.fuse])
+    module = ao.fuse_modules(copy.deepcopy(module), [list(names) for names in module.fuse])  # pyright: ignore[reportGeneralTypeIssues]
     module.qconfig = ao.QConfig(activation=inputs, weight=weight)
     prepared = ao.prepare(module)
     prepared(channels_first(IMAGES))
@@ -151,7 +151,7 @@ def test_static_networks_have_torchs_codes_and_outputs_within_one_code(make, per
 def test_dynamic_linear_layers_are_torchs(engine, bits, per_channel):
     model, module = twin(net)
     torch.backends.quantized.engine = engine
-    config = ao.per_channel_dynamic_qconfig if per_channel else ao.default_dynamic_qconfig
+    config = ao.per_channel_dynamic_qconfig if per_channel else ao.default_dynamic_qconfig  # pyright: ignore[reportPrivateImportUsage]
     theirs = ao.quantize_dynamic(module, {torch.nn.Linear: config, "quant": None, "dequant": None})
     ours = layers.quantize(model, Scheme(per_channel, bits))
     for name, layer in layers.quantized_layers(ours).items():

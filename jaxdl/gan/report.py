@@ -64,7 +64,7 @@ def shown(rows: Sequence[dict[str, Any]], real: dict[str, Any]) -> list[str]:
     forms = ("{:.2f}", "{:.2%}", "{:.3f}")
     for part in ("mean", "std"):
         values = [form.format(own[part]) for form, own in zip(forms, both, strict=True)]
-        cells.insert(-1, (part, *values, "", ""))
+        cells.insert(-1, (part, *values, "", ""))  # pyright: ignore[reportArgumentType]
     return table.lines(titles, cells)
 
 

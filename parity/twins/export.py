@@ -23,7 +23,7 @@ class Stored(torch.nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         x = images.permute(0, 3, 1, 2).to(torch.float32) / 255
-        return self.module((x - self.mean) / self.std)
+        return self.module((x - self.mean) / self.std)  # pyright: ignore[reportOperatorIssue]
 
 
 def exported(

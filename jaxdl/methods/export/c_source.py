@@ -299,7 +299,7 @@ def matmul(writer: Writer, node: Node, y: str) -> list[str]:
 
 def max_pool(writer: Writer, node: Node, y: str) -> list[str]:
     """Of every channel."""
-    geometry = _geometry(node, *node.params["window"], 1, (1, 1))
+    geometry = _geometry(node, *node.params["window"], 1, (1, 1))  # pyright: ignore[reportCallIssue]
     return [writer.kernel("max_pool", writer.at(node.inputs[0]), geometry, y)]
 
 

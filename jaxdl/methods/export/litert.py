@@ -33,20 +33,20 @@ def _silenced() -> Iterator[None]:
 with _silenced():
     from ai_edge_litert.interpreter import Interpreter
     from litert_converter.mlir import ir, passmanager
-    from litert_converter.mlir._mlir_libs import converter_api_ext as converter
+    from litert_converter.mlir._mlir_libs import converter_api_ext as converter  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def save(program: Program, path: Path) -> None:
     """Writes the model for one image at a time; its signature has ``image`` and ``logits``."""
     module = export.export(jax.jit(program.baked()), platforms=(PLATFORM,))(program.spec(1)).mlir_module()
-    context = ir.Context()
+    context = ir.Context()  # pyright: ignore[reportAttributeAccessIssue]
     converter.prepare_mlir_context(context)
     with context, _silenced():
-        parsed = ir.Module.parse(module)
+        parsed = ir.Module.parse(module)  # pyright: ignore[reportAttributeAccessIssue]
         converter.set_signature(
             parsed.operation, signature_name="serving_default", input_names=["image"], output_names=["logits"]
         )
-        converter.run_convert_to_tfl_passes(parsed, passmanager.PassManager(), converter.ConvertToTFLConfig())
+        converter.run_convert_to_tfl_passes(parsed, passmanager.PassManager(), converter.ConvertToTFLConfig())  # pyright: ignore[reportAttributeAccessIssue]
         path.write_bytes(converter.export_flatbuffer_to_bytes(parsed.operation))
 
 

@@ -35,7 +35,7 @@ Lowering = Callable[..., Value | list[Value]]
 
 
 def _shape(eqn: core.JaxprEqn) -> tuple[Any, ...]:
-    return tuple(eqn.outvars[0].aval.shape)
+    return tuple(eqn.outvars[0].aval.shape)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _same(_: Builder, eqn: core.JaxprEqn, x: Value) -> Value:
@@ -45,7 +45,7 @@ def _same(_: Builder, eqn: core.JaxprEqn, x: Value) -> Value:
 
 def _elementwise(builder: Builder, eqn: core.JaxprEqn, *inputs: Value) -> Value:
     name = eqn.primitive.name
-    return builder.add(name, list(inputs), _shape(eqn), eqn.outvars[0].aval.dtype)
+    return builder.add(name, list(inputs), _shape(eqn), eqn.outvars[0].aval.dtype)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _arithmetic(builder: Builder, eqn: core.JaxprEqn, *inputs: Value) -> Value:
@@ -53,7 +53,7 @@ def _arithmetic(builder: Builder, eqn: core.JaxprEqn, *inputs: Value) -> Value:
     name, shape = eqn.primitive.name, _shape(eqn)
     parts = [_affine(builder, value, shape) for value in inputs]
     bases = {part[0] for part in parts if part is not None and part[0] is not None}
-    if None in parts or len(bases) != 1 or eqn.outvars[0].aval.dtype != np.float32:
+    if None in parts or len(bases) != 1 or eqn.outvars[0].aval.dtype != np.float32:  # pyright: ignore[reportAttributeAccessIssue]
         return _elementwise(builder, eqn, *inputs)
     scales, shifts = zip(*(part[1:] for part in parts if part is not None), strict=True)
     output = Value(shape, np.dtype(np.float32))
@@ -113,11 +113,11 @@ def _integer_power(builder: Builder, eqn: core.JaxprEqn, x: Value) -> Value:
 def _select(builder: Builder, eqn: core.JaxprEqn, which: Value, *cases: Value) -> Value:
     if len(cases) != 2 or which.dtype != bool:
         raise UnsupportedError(f"a choice between {len(cases)} arrays has no translation, only that of two")
-    return builder.add("where", [which, cases[1], cases[0]], _shape(eqn), eqn.outvars[0].aval.dtype)
+    return builder.add("where", [which, cases[1], cases[0]], _shape(eqn), eqn.outvars[0].aval.dtype)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _cast(builder: Builder, eqn: core.JaxprEqn, x: Value) -> Value:
-    dtype = eqn.outvars[0].aval.dtype
+    dtype = eqn.outvars[0].aval.dtype  # pyright: ignore[reportAttributeAccessIssue]
     return x if x.dtype == dtype else builder.add("cast", [x], _shape(eqn), dtype)
 
 

@@ -94,4 +94,4 @@ def program(model: nnx.Module, prepare: Prepare, shape: tuple[int, int, int], cl
         module = nnx.merge(graph, weights)
         return module(prepare(jax.random.key(0), {"image": images})["image"])
 
-    return Program(apply, nnx.to_pure_dict(state), tuple(shape), tuple(classes))
+    return Program(apply, nnx.to_pure_dict(state), tuple(shape), tuple(classes))  # pyright: ignore[reportArgumentType]

@@ -43,7 +43,7 @@ def _read(builder: Builder, jaxpr: core.Jaxpr, inputs: list[Value], line: str = 
     env = dict(zip([*jaxpr.constvars, *jaxpr.invars], inputs, strict=True))
 
     def value(atom: Any) -> Value:
-        return constant(np.asarray(atom.val, atom.aval.dtype)) if isinstance(atom, core.Literal) else env[atom]
+        return constant(np.asarray(atom.val, atom.aval.dtype)) if isinstance(atom, core.Literal) else env[atom]  # pyright: ignore[reportAttributeAccessIssue]
 
     for eqn in _needed(jaxpr):
         line_of = source_info_util.summarize(eqn.source_info) or line
@@ -87,7 +87,7 @@ def _needed(jaxpr: core.Jaxpr) -> list[core.JaxprEqn]:
 
 
 def _known(eqn: core.JaxprEqn, inputs: list[Value]) -> bool:
-    whole = all(isinstance(size, int | np.integer) for var in eqn.outvars for size in var.aval.shape)
+    whole = all(isinstance(size, int | np.integer) for var in eqn.outvars for size in var.aval.shape)  # pyright: ignore[reportAttributeAccessIssue]
     return whole and all(isinstance(value, Constant) for value in inputs)
 
 

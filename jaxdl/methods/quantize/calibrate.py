@@ -206,5 +206,5 @@ def images(split: Mapping[str, np.ndarray], count: int, seed: int = 0) -> np.nda
     there = len(split["label"])
     if not 1 <= count <= there:
         raise ValueError(f"--calibration-images must lie between 1 and the {there} training images; got {count}")
-    rows: Sequence[int] = np.sort(np.random.default_rng(seed).choice(there, count, replace=False))
+    rows: Sequence[int] = np.sort(np.random.default_rng(seed).choice(there, count, replace=False))  # pyright: ignore[reportAssignmentType]
     return np.asarray(split["image"][rows])

@@ -54,7 +54,7 @@ class Quantized(nnx.Module):
         self.bias = layer.bias
         self.bits = scheme.bits
         ends = (
-            None if inputs is None else affine.affine(*(np.asarray(end, np.float32) for end in inputs), self.bits)
+            None if inputs is None else affine.affine(*(np.asarray(end, np.float32) for end in inputs), self.bits)  # pyright: ignore[reportCallIssue]
         )
         self.input_scale = None if ends is None else nnx.Param(jnp.asarray(ends[0]))
         self.input_zero_point = None if ends is None else nnx.Param(jnp.asarray(ends[1].astype(np.int8)))
@@ -104,7 +104,7 @@ class QuantizedConv2d(Quantized):
         # What is padded stands for zero, so it is the zero point. Columns first: the order of the weight's axes.
         for axis in (1, 0):
             place = (axis + 1, weight.shape[axis], self.strides[axis], self.pads[axis], self.dilations[axis])
-            codes = jnp.concatenate(windows(codes, *place, fill=zero_point.astype(jnp.int8)), -1)
+            codes = jnp.concatenate(windows(codes, *place, fill=zero_point.astype(jnp.int8)), -1)  # pyright: ignore[reportArgumentType]
         return _product(codes, weight.reshape(-1, weight.shape[-1]).T, zero_point)
 
 
