@@ -63,8 +63,8 @@ def calibrated(trained: "Trained", source: "Source", options: QuantizeOptions) -
     images = calibrate.images(source.train, options.calibration_images)
     prepare, key = trained.seen.inputs(), jax.random.key(0)
     batches = [
-        prepare(key, {"image": images[first : first + BATCH]})["image"]
-        for first in range(0, len(images), BATCH)  # pyright: ignore[reportArgumentType]
+        prepare(key, {"image": images[first : first + BATCH]})["image"]  # pyright: ignore[reportArgumentType]
+        for first in range(0, len(images), BATCH)
     ]
     return calibrate.ranges(
         lambda see: layers.observe(trained.model, batches, see), options.calibration, options.percentile
