@@ -72,6 +72,8 @@ class Plan:
         options, devices = self.options, self.mesh.size
         if options.fsdp and options.parallel == "pmap":
             raise ValueError("--fsdp needs --parallel jit: with pmap every device holds all parameters")
+        if options.parallel == "pmap" and self.mesh.is_multi_process:
+            raise ValueError("several processes need --parallel jit: pmap is for the devices of one")
         if not options.sync_batchnorm and not state.stats:
             raise ValueError("--no-sync-batchnorm has no meaning for a model without BatchNorm")
         uneven = [size for size in loader.sizes if size % devices]
