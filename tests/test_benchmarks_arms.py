@@ -75,7 +75,7 @@ def test_a_pass_takes_every_batch_and_its_check_shows_it(name, net):
     order = eager.orders[0].numpy()
     alter(arm, order[[127, -1]])
     for phase in PHASES:
-        assert checks(arm, phase) != pytest.approx(before[phase], rel=1e-4), phase
+        assert checks(arm, phase) != pytest.approx(before[phase], rel=2e-5), phase
 
 
 @pytest.mark.parametrize("name", ARMS)

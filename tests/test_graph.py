@@ -54,9 +54,11 @@ def test_the_graph_is_nested_by_module(structure):
 
 def test_the_graph_follows_the_data(structure):
     nodes, _ = structure
-    assert nodes["shared/dot_general"].input == ["image", "shared/weight"]
+    for product, source in (("shared/dot_general", "image"), ("shared/dot_general_1", "relu")):
+        first, turned = nodes[product].input
+        assert first == source
+        assert nodes[turned].input == ["shared/weight"]
     assert nodes["relu"].input == ["shared/add"]
-    assert nodes["shared/dot_general_1"].input == ["relu", "shared/weight"]
     assert nodes["add"].input == ["image", "layers/1/add"]
     assert nodes["logits"].input == ["add"]
     assert all(source in nodes for node in nodes.values() for source in node.input)

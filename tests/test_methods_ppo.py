@@ -44,16 +44,16 @@ def test_loss_and_gradients_are_torchs():
 
 @pytest.mark.usefixtures("x64")
 def test_steps_on_recorded_trajectories_are_torchs():
-    """Two rounds, with episodes that end, are cut off at a limit and go on from one round to the next."""
+    """Five rounds, with episodes that end, are cut off at a limit and go on from one round to the next."""
     world = rollout.make("CartPole-v1", 4)
-    world = dataclasses.replace(world, params=world.params.replace(max_steps_in_episode=13))
+    world = dataclasses.replace(world, params=world.params.replace(max_steps_in_episode=25))
     graph, first, module, optimizer = begin(world)
     first = dataclasses.replace(first, stats=ppo.begin(world, jax.random.key(7)))
     numbers = {"steps": 10, "epochs": 2, "minibatches": 4, "gamma": 0.97, "lam": 0.9, "clip": 0.1}
     step = jax.jit(ppo.train_step(graph, world, TX, **numbers, value_weight=0.3, entropy_weight=0.02))
     cut = fell = 0
     now = first
-    for _ in range(2):
+    for _ in range(5):
         act_key, order_key = jax.random.split(jax.random.fold_in(now.key, now.step))
         model = nnx.merge(graph, now.params, {})
         _, path = rollout.rollout(model, world, (now.stats["env"], now.stats["seen"]), act_key, 10)

@@ -7,12 +7,14 @@ second table of the model.
 
 import dataclasses
 import math
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import jax
 import numpy as np
 
-AnyArray = TypeVar("AnyArray", np.ndarray, jax.Array)
+if TYPE_CHECKING:  # the command line of parity reads layouts before it needs jax
+    import jax
+
+AnyArray = TypeVar("AnyArray", np.ndarray, "jax.Array")
 
 
 @dataclasses.dataclass(frozen=True)
