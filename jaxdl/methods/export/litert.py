@@ -32,8 +32,8 @@ def _silenced() -> Iterator[None]:
 
 with _silenced():
     from ai_edge_litert.interpreter import Interpreter
-    from litert_converter.mlir import ir, passmanager
-    from litert_converter.mlir._mlir_libs import converter_api_ext as converter  # pyright: ignore[reportAttributeAccessIssue]
+    from litert_converter.mlir import ir, passmanager  # pyright: ignore[reportMissingImports]
+    from litert_converter.mlir._mlir_libs import converter_api_ext as converter  # pyright: ignore
 
 
 def save(program: Program, path: Path) -> None:
