@@ -33,6 +33,21 @@ def write_json(path: Path, value: Any) -> None:
     write_atomic(path, lambda temporary: temporary.write_text(text))
 
 
+def read_json(path: Path, missing: str) -> Any:
+    """What `write_json` wrote.
+
+    Raises:
+      FileNotFoundError: there is no such file; ``missing`` says what that means.
+      ValueError: it is damaged.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(missing)
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error})") from error
+
+
 def cache() -> Path:
     """The folder of this user for decoded data and compiled programs; it need not exist."""
     home = os.environ.get("XDG_CACHE_HOME", "")

@@ -58,3 +58,15 @@ def test_the_cache_is_private(tmp_path, monkeypatch):
     (tmp_path / "jaxdl").mkdir(mode=0o755)
     assert files.make_cache() == tmp_path / "jaxdl"
     assert stat.S_IMODE((tmp_path / "jaxdl").stat().st_mode) == 0o700
+
+
+def test_json_that_is_missing_or_damaged_is_one_line(tmp_path):
+    path = tmp_path / "report.json"
+    with pytest.raises(FileNotFoundError, match="no report yet"):
+        files.read_json(path, "no report yet")
+    files.write_json(path, {"a": [1]})
+    assert files.read_json(path, "no report yet") == {"a": [1]}
+    for damaged in (b'{"a"', b"\xff\xfe"):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="is damaged"):
+            files.read_json(path, "no report yet")

@@ -1,7 +1,6 @@
 """What compression cost and gained: a table, the frontier of size and accuracy as a picture, JSON."""
 
 import dataclasses
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -103,12 +102,7 @@ def read(folder: Path) -> Report:
       FileNotFoundError, ValueError: there is none, or it is damaged.
     """
     path = folder / "compress.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"no report at {path}: expected a folder that {PROG} has written")
-    try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error})") from error
+    return files.read_json(path, f"no report at {path}: expected a folder that {PROG} has written")
 
 
 def draw(tried: Sequence[Tried], target: int, whole: int, path: Path) -> None:

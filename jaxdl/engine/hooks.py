@@ -33,6 +33,18 @@ class InterruptedRunError(Exception):
         self.signal = number
 
 
+class Speed:
+    """Steps per second since the chunk before; nothing for the first, whose time is mostly compilation."""
+
+    def __init__(self) -> None:
+        self._clock: float | None = None
+
+    def __call__(self, chunk: Chunk) -> dict[str, float]:
+        now, before = time.perf_counter(), self._clock
+        self._clock = now
+        return {"steps_per_second": (chunk.stop - chunk.start) / (now - before)} if before else {}
+
+
 class Log(Hook):
     """Makes a record every ``every`` steps of an epoch, and stops the run when the loss is no number.
 
@@ -54,7 +66,7 @@ class Log(Hook):
         self.loggers, self.progress = loggers, progress
         self.every, self.steps_per_epoch = every, steps_per_epoch
         self.window: Metrics = {}  # sums since the last record: part of a checkpoint
-        self._clock: float | None = None
+        self._speed = Speed()
 
     def on_metrics(self, chunk: Chunk, metrics: Metrics) -> None:
         loss, count = metrics["loss"]
@@ -81,12 +93,6 @@ class Log(Hook):
     def _extend(self, metrics: Metrics, start: int, stop: int) -> None:
         part = {name: (s[start:stop], n[start:stop]) for name, (s, n) in metrics.items()}
         self.window = averages.add(self.window, averages.host_total([part]))
-
-    def _speed(self, chunk: Chunk) -> dict[str, float]:
-        """Steps per second since the chunk before; nothing for the first, whose time is mostly compilation."""
-        now, before = time.perf_counter(), self._clock
-        self._clock = now
-        return {"steps_per_second": (chunk.stop - chunk.start) / (now - before)} if before else {}
 
     def _write(self, step: int, last: dict[str, float]) -> None:
         means, self.window = averages.means(self.window), {}

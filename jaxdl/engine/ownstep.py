@@ -16,7 +16,7 @@ import numpy as np
 from jaxdl.data.loader import Chunk
 from jaxdl.engine import metrics as averages
 from jaxdl.engine.checkpoint import Checkpoints
-from jaxdl.engine.hooks import InterruptedRunError, NonFiniteError, Save, Signals
+from jaxdl.engine.hooks import InterruptedRunError, NonFiniteError, Save, Signals, Speed
 from jaxdl.engine.log import JsonLines, Logger, Record
 from jaxdl.engine.loop import Hook, fit
 from jaxdl.engine.run_folder import RunFolder
@@ -62,7 +62,7 @@ class Records(Hook):
     def __init__(self, loggers: Sequence[Logger], *, every: int, last_step: int) -> None:
         self.loggers, self.every, self.last_step = loggers, every, last_step
         self.window: Metrics = {}  # sums since the last record: part of a checkpoint
-        self._clock: float | None = None
+        self._speed = Speed()
 
     def on_metrics(self, chunk: Chunk, metrics: Metrics) -> None:
         _check_finite(chunk, metrics)
@@ -72,12 +72,6 @@ class Records(Hook):
             self.window = averages.add(self.window, averages.host_total([own]))
             if step % self.every == 0 or step == self.last_step:
                 self._write(step, speed)
-
-    def _speed(self, chunk: Chunk) -> dict[str, float]:
-        """Steps per second since the chunk before; nothing for the first, whose time is mostly compilation."""
-        now, before = time.perf_counter(), self._clock
-        self._clock = now
-        return {"steps_per_second": (chunk.stop - chunk.start) / (now - before)} if before else {}
 
     def _write(self, step: int, speed: dict[str, float]) -> None:
         counted = {name: pair for name, pair in self.window.items() if pair[1]}

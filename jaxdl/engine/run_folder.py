@@ -2,10 +2,11 @@
 
 import contextlib
 import fcntl
-import json
 import os
 from pathlib import Path
 from typing import IO, Any
+
+from jaxdl import files
 
 
 class RunPaths:
@@ -70,13 +71,7 @@ def read_config(path: Path) -> dict[str, Any]:
       FileNotFoundError: the folder holds no run.
       ValueError: the file is damaged.
     """
-    config = path / "config.json"
-    if not config.is_file():
-        raise FileNotFoundError(f"{path} holds no run (no config.json in it)")
-    try:
-        return json.loads(config.read_text())
-    except (ValueError, UnicodeDecodeError) as error:
-        raise ValueError(f"{config} is damaged ({error})") from error
+    return files.read_json(path / "config.json", f"{path} holds no run (no config.json in it)")
 
 
 def new_path(root: Path, name: str) -> Path:

@@ -50,10 +50,7 @@ class Conv2d(nnx.Module):
         bias_init: Init | None = None,
         rngs: nnx.Rngs,
     ) -> None:
-        if groups < 1 or in_channels % groups or out_channels % groups:
-            raise ValueError(
-                f"expected groups that divide in and out channels {(in_channels, out_channels)}, got {groups}"
-            )
+        check_groups(in_channels, out_channels, groups)
         shape = (*pair("kernel_size", kernel_size, 1), in_channels // groups, out_channels)
         uniform = functools.partial(torch_uniform, fan_in=math.prod(shape[:3]))
         self.weight = nnx.Param((weight_init or uniform)(rngs.params(), shape), layout=CONV2D)
@@ -70,6 +67,17 @@ class Conv2d(nnx.Module):
             padding=self.padding,
             dilation=self.dilation,
             groups=self.groups,
+        )
+
+
+def check_groups(in_channels: int, out_channels: int, groups: int) -> None:
+    """
+    Raises:
+      ValueError: channels that ``groups`` does not divide.
+    """
+    if groups < 1 or in_channels % groups or out_channels % groups:
+        raise ValueError(
+            f"expected groups that divide in and out channels {(in_channels, out_channels)}, got {groups}"
         )
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from jaxdl.nn.conv import Pair, pair
+from jaxdl.nn.conv import Pair, check_groups, pair
 from jaxdl.nn.init import Init, torch_uniform
 from jaxdl.nn.layout import Layout
 from jaxdl.typing import Array
@@ -50,10 +50,7 @@ class ConvTranspose2d(nnx.Module):
         bias_init: Init | None = None,
         rngs: nnx.Rngs,
     ) -> None:
-        if groups < 1 or in_channels % groups or out_channels % groups:
-            raise ValueError(
-                f"expected groups that divide in and out channels {(in_channels, out_channels)}, got {groups}"
-            )
+        check_groups(in_channels, out_channels, groups)
         kernel = pair("kernel_size", kernel_size, 1)
         shape = (*kernel, in_channels, out_channels // groups)
         # torch takes the second axis of its weight for the number of inputs, and here that is the outputs'.

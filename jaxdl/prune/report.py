@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -170,12 +169,7 @@ def read(run: Path) -> Report:
       FileNotFoundError, ValueError: there is none, or it is damaged.
     """
     path = run / "prune.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"no report at {path}: expected a run of {PROG} that has ended")
-    try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error})") from error
+    return files.read_json(path, f"no report at {path}: expected a run of {PROG} that has ended")
 
 
 def mean_curves(reports: Sequence[Report]) -> Curves:

@@ -1,6 +1,5 @@
 """What int8 is worth: accuracy, size and time of a run before and after, as a table, a file and a figure."""
 
-import json
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -189,12 +188,7 @@ def read(folder: Path) -> dict[str, Any]:
       FileNotFoundError, ValueError: there is none, or it is damaged.
     """
     path = folder / "quantize.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"no report at {path}: {folder} was not written by python -m jaxdl.quantize")
-    try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error})") from error
+    return files.read_json(path, f"no report at {path}: {folder} was not written by python -m jaxdl.quantize")
 
 
 def draw(rows: Sequence[Row], title: str, path: Path) -> None:
