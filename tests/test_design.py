@@ -21,9 +21,9 @@ data.loader
 models.net models.cnn models.resnet models.vit models models.dcgan models.actor_critic
 
 engine.cluster engine.group engine.processes
-engine.cache engine.run_folder engine.state engine.metrics engine.objective engine.step
-engine.parallel.devices engine.parallel.shares engine.parallel.gradient engine.parallel.programs
-engine.parallel.plan
+engine.cache engine.run_folder engine.state engine.metrics engine.objective engine.step engine.stages
+engine.parallel.devices engine.parallel.flat engine.parallel.shares engine.parallel.gradient
+engine.parallel.pipeline engine.parallel.tensor engine.parallel.programs engine.parallel.plan
 engine.parallel
 engine.checkpoint engine.packed engine.weights engine.table engine.figure engine.plots engine.bands
 engine.trials engine.log engine.graph engine.tensorboard engine.loop engine.hooks
