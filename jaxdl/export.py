@@ -19,8 +19,8 @@ from jaxdl import files
 from jaxdl.config import fail, parse
 
 if TYPE_CHECKING:  # they import jax, which --help does not need
-    from jaxdl.build import Trained
     from jaxdl.data.sources import Source
+    from jaxdl.inference import Trained
     from jaxdl.methods.export.check import Reference
     from jaxdl.methods.export.formats import Format
     from jaxdl.methods.export.program import Program
@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def export(run: Path, options: ExportOptions) -> int:
     """Writes, loads and compares; prints a row for each artefact."""
-    from jaxdl import build
+    from jaxdl import inference
     from jaxdl.engine.cache import enable_compilation_cache
     from jaxdl.methods.export.formats import FORMATS, chosen
     from jaxdl.methods.export.graph import UnsupportedError
@@ -79,7 +79,7 @@ def export(run: Path, options: ExportOptions) -> int:
 
     formats = chosen(options.formats)
     enable_compilation_cache()
-    trained = build.load(run)
+    trained = inference.load(run)
     source = trained_on(trained, options.data_dir)
     whole = program(trained.model, trained.seen.inputs(), trained.seen.shape, trained.seen.classes)
     out = options.out or run / "export"

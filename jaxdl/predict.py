@@ -14,7 +14,7 @@ import tyro
 from jaxdl.config import fail, parse
 
 if TYPE_CHECKING:  # they import jax, which --help does not need
-    from jaxdl.build import Trained
+    from jaxdl.inference import Trained
 
 PROG = "python -m jaxdl.predict"
 
@@ -50,12 +50,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if options.run is None or not (options.images or options.evaluate):
             raise ValueError("expected a run's folder and images, or --evaluate; see --help")
-        from jaxdl import build, quantized
+        from jaxdl import inference, quantized
         from jaxdl.engine.cache import enable_compilation_cache
 
         enable_compilation_cache()
         in_int8 = (options.run / quantized.CODES).exists()
-        trained = (quantized.load if in_int8 else build.load)(options.run)
+        trained = (quantized.load if in_int8 else inference.load)(options.run)
         if options.images:
             classify(trained, options)
         if options.evaluate:

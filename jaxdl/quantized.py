@@ -10,8 +10,8 @@ from jaxdl.config import TrainConfig, replace
 from jaxdl.engine.run_folder import read_config
 
 if TYPE_CHECKING:  # they import jax, which --help does not need
-    from jaxdl.build import Trained
     from jaxdl.data.sources import Source
+    from jaxdl.inference import Trained
     from jaxdl.methods.quantize.calibrate import Range
     from jaxdl.methods.quantize.layers import Scheme
 
@@ -89,14 +89,14 @@ def load(folder: Path) -> "Trained":
     Raises:
       FileNotFoundError, ValueError: there is none, or it is damaged.
     """
-    from jaxdl import build
+    from jaxdl import inference
     from jaxdl.methods.quantize import layers
 
     recorded, options = read_config(folder), options_of(folder)
     # What is not int8 stays float32, whatever the run was trained in.
     config = replace(TrainConfig(), recorded["options"] | {"precision": "float32"})
     static = options.method != "dynamic"
-    return build.trained(
+    return inference.trained(
         config,
         recorded["images"],
         folder / CODES,

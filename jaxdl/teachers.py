@@ -8,13 +8,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxdl import build
+from jaxdl import inference
 from jaxdl.config import ModelOptions, TrainConfig
 from jaxdl.data import resize, transforms
 from jaxdl.data.sources import Source
+from jaxdl.inference import Trained
 from jaxdl.methods.distill import Member
 from jaxdl.methods.finetune.transfer import read
 from jaxdl.models import MODELS
+from jaxdl.pictures import Pictures
 from jaxdl.typing import Batch
 
 HEAD_WIDTH = 64  # of the vision transformers that are about; their files do not say how many heads there are
@@ -24,7 +26,7 @@ STAGES: Mapping[tuple[int, ...], str] = {
 }  # with bottlenecks the latter is resnet50
 
 
-def load(path: Path, source: Source, mean: Sequence[float] = (), std: Sequence[float] = ()) -> build.Trained:
+def load(path: Path, source: Source, mean: Sequence[float] = (), std: Sequence[float] = ()) -> Trained:
     """The model of a run, or of a safetensors file of torch's weights, for the images of a data set.
 
     Args:
@@ -36,15 +38,15 @@ def load(path: Path, source: Source, mean: Sequence[float] = (), std: Sequence[f
       FileNotFoundError, ValueError: no run, no whole file, no known model, other images or classes.
     """
     if path.is_dir() or not path.exists():
-        trained = build.load(path)
+        trained = inference.load(path)
         check(trained, source, path)
         return trained
     options = ModelOptions(**recognise(read(path)))
     images = {"shape": source.image_shape, "classes": source.classes, "mean": tuple(mean), "std": tuple(std)}
-    return build.trained(TrainConfig(model=options), images, path)
+    return inference.trained(TrainConfig(model=options), images, path)
 
 
-def check(trained: build.Trained, source: Source, path: Path) -> None:
+def check(trained: Trained, source: Source, path: Path) -> None:
     """Raises ValueError unless the model at ``path`` takes the data set's images and knows its classes."""
     seen = trained.seen
     if seen.classes != source.classes:
@@ -86,13 +88,13 @@ def recognise(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
     raise ValueError(f"expected weights of {', '.join(MODELS)} under torch's names; got {_few(shapes)}")
 
 
-def stored_images(trained: build.Trained) -> Member:
+def stored_images(trained: Trained) -> Member:
     """The model, and what makes stored uint8 images its input."""
     inputs = trained.seen.inputs()
     return trained.model, lambda batch: inputs(jax.random.key(0), batch)
 
 
-def prepared_images(trained: build.Trained, seen: build.Pictures) -> Member:
+def prepared_images(trained: Trained, seen: Pictures) -> Member:
     """The model, and what makes images that are prepared for another model its input.
 
     Args:

@@ -22,8 +22,9 @@ from jaxdl.recipes import RECIPES
 Config = TypeVar("Config", bound=TrainConfig)
 
 if TYPE_CHECKING:  # they import jax, which --help and a mistyped option do not need
-    from jaxdl.build import Pictures, Technique
+    from jaxdl.build import Technique
     from jaxdl.data.sources import Source
+    from jaxdl.pictures import Pictures
 
     Make = Callable[[Config, Source], Technique]
 

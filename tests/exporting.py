@@ -9,9 +9,9 @@ from flax import nnx
 from jax import lax
 
 from jaxdl import models, tree
-from jaxdl.build import Pictures
 from jaxdl.methods.export.program import Program, program
 from jaxdl.models.resnet import BasicBlock, ResNet
+from jaxdl.pictures import Pictures
 
 SHAPE = (8, 8, 1)
 CLASSES = ("null", 'a "quoted" one', "drei")

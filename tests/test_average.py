@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdl import build, train
+from jaxdl import build, inference, train
 from jaxdl.average import __main__ as average
 from jaxdl.config import replace
 from jaxdl.data import sources
@@ -31,12 +31,12 @@ def test_the_mean_of_the_last_epochs_is_that_of_a_run_at_their_ends(tmp_path):
     assert rows["last weights"]["accuracy"] == pytest.approx(plain["accuracy"], abs=1e-6)
     assert rows["last weights"]["loss"] == pytest.approx(plain["loss"], rel=1e-4)
 
-    job = build.job(build.load(tmp_path / "plain").config, sources.load("digits"))
+    job = build.job(inference.load(tmp_path / "plain").config, sources.load("digits"))
     checkpoints = Checkpoints(tmp_path / "plain" / "checkpoints", 9)
     states = [checkpoints.read(step, job.state) for step in (46, 69, 92)]
     checkpoints.close()
     mean = np.mean([state.params["fc1"]["weight"] for state in states], 0)
-    saved = build.load(tmp_path / "swa")
+    saved = inference.load(tmp_path / "swa")
     np.testing.assert_allclose(saved.state.params["fc1"]["weight"], mean, rtol=1e-4, atol=1e-5)
     summary = json.loads((tmp_path / "swa" / "summary.json").read_text())
     assert rows["average (swa)"]["accuracy"] == pytest.approx(summary["accuracy"], abs=1e-6)

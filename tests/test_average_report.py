@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxdl import build, restored
+from jaxdl import inference, parts, restored
 from jaxdl.average import __main__ as average
 from jaxdl.average import report as average_report
 from jaxdl.data import sources
@@ -25,7 +25,7 @@ class Normed(nnx.Module):
 
 
 def test_statistics_of_an_average_are_measured_anew_and_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(build, "MODELS", {**MODELS, "resnet18": lambda *a, rngs: Normed(*a, rngs=rngs)})
+    monkeypatch.setattr(parts, "MODELS", {**MODELS, "resnet18": lambda *a, rngs: Normed(*a, rngs=rngs)})
     argv = ["--dataset", "digits", "--model", "resnet18", "--steps", "6", "--batch-size", "300", "--lr", "0.1"]
     out = tmp_path / "r"
     assert average.main([*argv, "--quiet", "--no-tensorboard", "--decay", "0.5", "--out", str(out)]) == 0
@@ -34,7 +34,7 @@ def test_statistics_of_an_average_are_measured_anew_and_written(tmp_path, monkey
     found = restored.restore(out, average.AverageConfig(), average.technique, None)
     mean, old = averaging.average_of((found.state.params, found.state.stats))
     expected = averaging.update_bn(found.job.model, mean, old, found.job.loader, average_report.prepare(found.job))
-    written = build.load(out)
+    written = inference.load(out)
     for ours, theirs in zip(*map(jax.tree.leaves, (written.state.stats, expected)), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5)
     assert not np.allclose(written.state.stats["bn"]["running_var"], old["bn"]["running_var"])

@@ -24,7 +24,7 @@ from benchmarks.arms import (
 from benchmarks.products import Product
 from benchmarks.workloads import WORKLOADS
 from benchmarks.workloads.workload import EVAL_BATCH, PHASES, PROBE, WEIGHTS, records
-from jaxdl import build
+from jaxdl.data.loader import EVAL_BATCH as OURS
 
 ARMS = {"scan": jax_scan.Scan, "step": jax_step.Step, "eager": torch_parts.Torch}
 EXAMPLES, TESTS = 150, 20  # of Net: two full batches and a ragged one
@@ -119,7 +119,7 @@ def test_the_parameters_of_phases_without_training_are_not_nought(net):
 
 
 def test_evaluation_batches_are_those_of_the_library():
-    assert EVAL_BATCH == build.EVAL_BATCH
+    assert EVAL_BATCH == OURS
 
 
 @pytest.mark.parametrize(("steps", "last"), [(7, 7), (100, 100), (101, 1), (938, 38)])

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from jaxdl import build, predict, train
+from jaxdl import inference, predict, train
 from jaxdl.compress import __main__ as compress
 from jaxdl.compress import forms
 from jaxdl.data import sources
@@ -58,7 +58,7 @@ def test_the_file_is_a_model_that_is_as_good_as_was_said(searched, capsys):
     known = json.loads((searched / "compress.json").read_text())
     assert f"{known['compressed']['accuracy']:.2%}" in capsys.readouterr().out
     source = sources.load("digits")
-    small, run = build.load(searched / "compressed.safetensors"), build.load(searched / "run")
+    small, run = inference.load(searched / "compressed.safetensors"), inference.load(searched / "run")
     images = source.test["image"][:50]
     np.testing.assert_allclose(small.predict(images), run.predict(images), atol=0.1)  # int8 against float32
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jaxdl import build, train
+from jaxdl import inference, train
 from jaxdl.compress.forms import Forms, arrays_of, options_left, parts_of, stored_shapes
 from jaxdl.compress.options import CompressConfig
 
@@ -13,7 +13,7 @@ OPTIONS = ["--dataset", "digits", "--hidden", "32", "--steps", "3", "--quiet", "
 def trained(tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "dense"
     assert train.main([*OPTIONS, "--out", str(out)]) == 0
-    return build.load(out)
+    return inference.load(out)
 
 
 def test_a_smaller_size_takes_more_zeros_and_below_the_least_there_is_none(trained):

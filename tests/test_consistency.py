@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from jaxdl import build
+from jaxdl import inference
 from jaxdl.consistency.__main__ import main
 
 DIGITS = ["--dataset", "digits", "--steps", "3", "--no-tensorboard"]
@@ -15,7 +15,7 @@ SMALL = [*DIGITS, "--channels", "2", "3", "--hidden", "4", "--labels", "20", "--
 def test_a_run_is_a_plain_one_that_can_be_loaded(tmp_path, method):
     run = tmp_path / "run"
     assert main([*SMALL, "--method", method, "--out", str(run), "--quiet"]) == 0
-    trained = build.load(run)
+    trained = inference.load(run)
     summary = json.loads((run / "summary.json").read_text())
     from jaxdl.data import sources
 

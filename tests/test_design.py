@@ -44,7 +44,8 @@ methods.export.kernels methods.export.c_source methods.export.c methods.export.o
 methods.export.stablehlo
 methods.export.litert methods.export.formats methods.export.check
 
-build quick_trial explain session train quantized predict comparison quantize.report quantize.__main__
+pictures parts inference build
+quick_trial explain session train quantized predict comparison quantize.report quantize.__main__
 finetune.options finetune.plan finetune.report finetune.__main__ regularize.report regularize.__main__
 sweep.groups sweep.members sweep.report sweep.__main__ tune.search tune.samplers tune.study tune.report
 tune.workers tune.__main__

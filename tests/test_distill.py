@@ -50,9 +50,9 @@ def test_the_end_is_a_table_of_teacher_and_students(run, teacher):
 
 
 def test_the_student_is_a_plain_run_without_its_regressor(run):
-    from jaxdl import build
+    from jaxdl import inference
 
-    trained = build.load(run)
+    trained = inference.load(run)
     assert set(trained.state.params) == {"fc1", "fc2"}
     assert trained.evaluate(sources.load("digits"))["accuracy"] > 0.3
     assert read_config(run)["technique"]["teacher"]

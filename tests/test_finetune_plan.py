@@ -2,10 +2,10 @@ import dataclasses
 
 import pytest
 
-from jaxdl.build import Pictures
 from jaxdl.config import ModelOptions
 from jaxdl.finetune.options import FinetuneOptions
 from jaxdl.finetune.plan import brought, head_of
+from jaxdl.pictures import Pictures
 
 RUN = Pictures((28, 28, 1), tuple("0123456789"), (0.13,), (0.31,))
 COLOUR = Pictures((32, 32, 3), ("cat", "dog"))

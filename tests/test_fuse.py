@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 from PIL import Image
 
-from jaxdl import build, train
+from jaxdl import inference, parts, train
 from jaxdl.config import ModelOptions
 from jaxdl.data import sources
 from jaxdl.engine import weights
@@ -30,7 +30,7 @@ def runs(tmp_path_factory):
         other = {**config, "images": config["images"] | images, "options": config["options"] | options}
         (root / name).mkdir()
         (root / name / "config.json").write_text(json.dumps(other))
-    net = build.model(ModelOptions(hidden=9), build.load(root / "0").seen, jax.random.key(0))
+    net = parts.model(ModelOptions(hidden=9), inference.load(root / "0").seen, jax.random.key(0))
     weights.save(root / "narrow" / "weights.safetensors", net, nnx.to_pure_dict(nnx.state(net, nnx.Param)), {})
     shutil.copy(root / "0" / "weights.safetensors", root / "normal")
     return root
@@ -54,7 +54,7 @@ def test_members_are_measured_as_their_runs_said(fused, runs):
 
 def test_an_ensemble_is_the_mean_of_what_the_runs_predict(fused, runs):
     test = sources.load("digits").test
-    mean = np.mean([build.load(runs / str(seed)).predict(test["image"]) for seed in range(3)], 0)
+    mean = np.mean([inference.load(runs / str(seed)).predict(test["image"]) for seed in range(3)], 0)
     rows = {row["name"]: row for row in json.loads((fused / "fuse.json").read_text())["fused"]}
     expected = (mean.argmax(1) == test["label"]).mean()
     assert rows["ensemble, mean of probabilities"]["accuracy"] == pytest.approx(expected, abs=1e-9)
@@ -66,13 +66,13 @@ def test_fused_models_are_used_like_runs(fused, runs):
     rows = {row["name"]: row for row in json.loads((fused / "fuse.json").read_text())["fused"]}
     digits = sources.load("digits")
     for folder, name in (("uniform", "weights averaged"), ("aligned", "weights aligned, then averaged")):
-        found = build.load(fused / folder).evaluate(digits)
+        found = inference.load(fused / folder).evaluate(digits)
         assert found["accuracy"] == pytest.approx(rows[name]["accuracy"], abs=1e-6)
-    uniform, members = build.load(fused / "uniform"), [build.load(runs / str(seed)) for seed in range(3)]
+    uniform, members = inference.load(fused / "uniform"), [inference.load(runs / str(seed)) for seed in range(3)]
     mean = np.mean([one.state.params["fc1"]["weight"] for one in members], 0)
     np.testing.assert_allclose(uniform.state.params["fc1"]["weight"], mean, rtol=1e-5, atol=1e-6)
     best = max(one.evaluate(digits)["accuracy"] for one in members)
-    assert build.load(fused / "greedy").evaluate(digits)["accuracy"] >= best - 1e-9
+    assert inference.load(fused / "greedy").evaluate(digits)["accuracy"] >= best - 1e-9
 
 
 def test_alignment_lowers_the_barrier(fused):

@@ -3,9 +3,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxdl import build
+from jaxdl import parts
 from jaxdl.config import ModelOptions
 from jaxdl.fuse import report as fuse_report
+from jaxdl.pictures import Pictures
 
 
 @pytest.mark.parametrize(
@@ -18,7 +19,7 @@ from jaxdl.fuse import report as fuse_report
     ids=lambda value: getattr(value, "model", None),
 )
 def test_layers_of_a_chain_are_named_from_the_first_to_the_last(options, chain):
-    net = nnx.eval_shape(lambda: build.model(options, build.Pictures((8, 8, 1), ("a", "b")), jax.random.key(0)))
+    net = nnx.eval_shape(lambda: parts.model(options, Pictures((8, 8, 1), ("a", "b")), jax.random.key(0)))
     assert fuse_report.chain_of(options.model, nnx.to_pure_dict(nnx.state(net, nnx.Param))) == chain
 
 

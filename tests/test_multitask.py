@@ -6,7 +6,7 @@ import pytest
 import safetensors.numpy
 from PIL import Image
 
-from jaxdl import build
+from jaxdl import inference
 from jaxdl.data import sources
 from jaxdl.methods.multitask import tasks
 from jaxdl.multitask import __main__ as multitask
@@ -37,8 +37,8 @@ def test_the_end_is_a_table_of_the_tasks_together_and_alone(run):
 
 
 def test_the_run_is_a_plain_classifier_and_the_heads_lie_beside_it(run):
-    assert set(build.load(run).state.params) == {"fc1", "fc2"}
-    assert build.load(run).evaluate(sources.load("digits"))["accuracy"] > 0.7
+    assert set(inference.load(run).state.params) == {"fc1", "fc2"}
+    assert inference.load(run).evaluate(sources.load("digits"))["accuracy"] > 0.7
     arrays = safetensors.numpy.load_file(run / "multitask.safetensors")
     assert {"model.fc1.weight", "heads.slant.weight", "heads.slant.bias"} <= set(arrays)
 

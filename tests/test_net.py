@@ -7,9 +7,10 @@ import pytest
 import torch
 from flax import nnx
 
-from jaxdl import build, tree
+from jaxdl import parts, tree
 from jaxdl.config import ModelOptions
 from jaxdl.models import Net
+from jaxdl.pictures import Pictures
 
 SHAPE = (5, 4, 2)
 
@@ -87,11 +88,11 @@ def test_a_deeper_one_with_another_activation_is_torchs(prove_gradients):
 
 
 def test_depth_and_activation_are_options_of_the_command_line():
-    seen = build.Pictures((8, 8, 1), tuple("ab"))
-    net = build.model(ModelOptions(depth=3, activation="tanh", hidden=4), seen, jax.random.key(0))
+    seen = Pictures((8, 8, 1), tuple("ab"))
+    net = parts.model(ModelOptions(depth=3, activation="tanh", hidden=4), seen, jax.random.key(0))
     names = tree.flatten(nnx.to_pure_dict(nnx.state(net)))
     assert [name for name in names if name.endswith("weight")] == [f"fc{number}.weight" for number in (1, 2, 3, 4)]
     with pytest.raises(ValueError, match="--depth must be at least 1; got 0"):
-        build.model(ModelOptions(depth=0), seen, jax.random.key(0))
+        parts.model(ModelOptions(depth=0), seen, jax.random.key(0))
     with pytest.raises(ValueError, match="--activation has no meaning for vit"):
-        build.model(ModelOptions(model="vit", activation="tanh"), seen, jax.random.key(0))
+        parts.model(ModelOptions(model="vit", activation="tanh"), seen, jax.random.key(0))

@@ -7,11 +7,11 @@ import torch
 from exporting import assert_near
 from flax import nnx
 
-from jaxdl.build import Pictures
 from jaxdl.engine import weights
 from jaxdl.methods.export import formats
 from jaxdl.methods.export.program import program
 from jaxdl.models import MODELS
+from jaxdl.pictures import Pictures
 from parity.twins.cnn import TorchCNN
 from parity.twins.export import exported
 from parity.twins.net import TorchNet

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from jaxdl import build, predict, train, tree
+from jaxdl import inference, predict, train, tree
 from jaxdl.data import sources
 from jaxdl.engine import hooks
 from jaxdl.prune import __main__ as prune
@@ -70,7 +70,9 @@ def test_packed_weights_are_a_model_to_predict_with(pruned, capsys):
     assert predict.main([str(pruned / "packed.safetensors"), "--evaluate"]) == 0
     accuracy = json.loads((pruned / "summary.json").read_text())["accuracy"]
     assert f"{accuracy:.2%}" in capsys.readouterr().out
-    plain, packed = (tree.flatten(build.load(run).state.params) for run in (pruned, pruned / "packed.safetensors"))
+    plain, packed = (
+        tree.flatten(inference.load(run).state.params) for run in (pruned, pruned / "packed.safetensors")
+    )
     for name, array in plain.items():
         np.testing.assert_array_equal(packed[name], array)
 

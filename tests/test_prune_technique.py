@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxdl import build, train, tree
+from jaxdl import build, inference, train, tree
 from jaxdl.config import TrainConfig, replace
 from jaxdl.data import sources
 from jaxdl.engine import weights
@@ -38,7 +38,7 @@ def test_the_options_of_a_run_are_handed_on():
 def test_all_goes_at_the_start_without_a_ramp(run):
     config = config_for(run, ramp=0.0, amount=0.5)
     job = build.job(config, SOURCE, technique(config, SOURCE))
-    before, now = (tree.flatten(params) for params in (build.load(run).state.params, job.state.params))
+    before, now = (tree.flatten(params) for params in (inference.load(run).state.params, job.state.params))
     zeros = sum(int((leaf == 0).sum()) for name, leaf in now.items() if name.endswith("weight"))
     assert zeros == round(0.5 * sum(leaf.size for name, leaf in now.items() if name.endswith("weight")))
     for name, leaf in now.items():
@@ -55,7 +55,7 @@ def test_the_amount_rises_within_its_share_of_the_training(run):
 
 def test_units_that_go_leave_a_smaller_model(run):
     config = config_for(run, structure="units", amount=0.5, ramp=0.0)
-    left = model_left(build.load(run), config)
+    left = model_left(inference.load(run), config)
     assert (left.channels, left.hidden) == ((2, 4), 6)
     config = replace(config, {"channels": left.channels, "hidden": left.hidden})
     job = build.job(config, SOURCE, technique(config, SOURCE))
@@ -71,7 +71,8 @@ def test_units_that_go_leave_a_smaller_model(run):
         "fc2.weight": (10, 6),
     }
     kept = weights.to_torch(job.model, tree.flatten(params))["conv1.weight"]
-    whole = weights.to_torch(build.load(run).model, tree.flatten(build.load(run).state.params))["conv1.weight"]
+    dense = inference.load(run)
+    whole = weights.to_torch(dense.model, tree.flatten(dense.state.params))["conv1.weight"]
     norms = np.linalg.norm(np.asarray(whole).reshape(4, -1), axis=1)
     np.testing.assert_array_equal(kept, whole[np.sort(np.argsort(norms)[2:])])
     predicted = jax.jit(job.predict_step)(job.state, {"image": SOURCE.test["image"][:4]})

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from jaxdl import build, quantized, train
+from jaxdl import inference, quantized, train
 from jaxdl.data import sources
 from jaxdl.quantized import QuantizeOptions
 
@@ -26,7 +26,7 @@ def run(tmp_path_factory):
 @pytest.fixture
 def folder(run, tmp_path):
     """What `quantized.save` leaves, with the options beside it."""
-    trained = build.load(run)
+    trained = inference.load(run)
     quantized.save(tmp_path, trained, OPTIONS, quantized.calibrated(trained, SOURCE, OPTIONS))
     recorded = json.loads((run / "config.json").read_text()) | {"technique": {"method": "static"}}
     (tmp_path / "config.json").write_text(json.dumps(recorded))
@@ -48,7 +48,7 @@ def test_what_is_loaded_is_what_was_saved(run, folder):
     loaded, images = quantized.load(folder), np.asarray(SOURCE.test["image"][np.arange(50)])
     assert loaded.config.run.precision == "float32"  # whatever the run was trained in
     # bfloat16 and int8 each move a probability by a hundredth at most; it is no exact copy either.
-    assert 0 < np.abs(loaded.predict(images) - build.load(run).predict(images)).max() < 0.05
+    assert 0 < np.abs(loaded.predict(images) - inference.load(run).predict(images)).max() < 0.05
 
 
 def test_options_are_those_it_was_made_with(folder):

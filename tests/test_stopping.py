@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdl import build, train
+from jaxdl import build, inference, train
 from jaxdl.config import TrainConfig, replace
 from jaxdl.data import sources, subset
 from jaxdl.data.loader import Chunk
@@ -88,9 +88,9 @@ def test_the_weights_kept_are_those_of_the_best_epoch(run):
     tested = next(r for r in records if r["kind"] == "eval" and r["step"] == best["step"])
     assert (summary["accuracy"], summary["loss"]) == (tested["accuracy"], tested["loss"])
     source = sources.load("digits")
-    assert build.load(run).evaluate(source)["loss"] == pytest.approx(tested["loss"], rel=1e-6)
+    assert inference.load(run).evaluate(source)["loss"] == pytest.approx(tested["loss"], rel=1e-6)
     held_out = subset.hold_out(source, 0.1, 0)[1]
-    loaded = build.load(run).predict(held_out["image"])
+    loaded = inference.load(run).predict(held_out["image"])
     own = -np.log(loaded[np.arange(len(loaded)), held_out["label"]]).mean()
     assert own == pytest.approx(best["loss"], rel=1e-4)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from jaxdl import build, train
+from jaxdl import inference, train
 from jaxdl.engine.log import read_records
 from jaxdl.sweep import __main__ as sweep
 
@@ -52,7 +52,7 @@ def test_a_member_is_the_run_that_train_would_do(found, tmp_path):
 
 
 def test_a_member_can_be_loaded_as_any_run(found):
-    trained = build.load(found / "member-002")
+    trained = inference.load(found / "member-002")
     assert (trained.config.run.seed, trained.config.optim.optimizer) == (3, "rmsprop")
     assert trained.predict(np.zeros((1, 8, 8, 1), np.uint8)).shape == (1, 10)
 

@@ -7,14 +7,15 @@ import safetensors.torch
 import torch
 from flax import nnx
 
-from jaxdl import build, teachers, tree
+from jaxdl import parts, teachers, tree
 from jaxdl.config import ModelOptions
 from jaxdl.data import sources
 from jaxdl.engine import weights
 from jaxdl.methods import distill
+from jaxdl.pictures import Pictures
 
 DIGITS = sources.load("digits")
-SEEN = build.Pictures((8, 8, 1), DIGITS.classes)
+SEEN = Pictures((8, 8, 1), DIGITS.classes)
 
 
 @pytest.mark.parametrize(
@@ -30,7 +31,7 @@ SEEN = build.Pictures((8, 8, 1), DIGITS.classes)
     ids=lambda options: options["model"],
 )
 def test_a_model_is_read_off_its_weights(options):
-    net = nnx.eval_shape(lambda: build.model(ModelOptions(**options), SEEN, jax.random.key(0)))
+    net = nnx.eval_shape(lambda: parts.model(ModelOptions(**options), SEEN, jax.random.key(0)))
     known = weights.layouts(net)
     values = tree.flatten(nnx.to_pure_dict(nnx.state(net, (nnx.Param, nnx.BatchStat))))
     blank = {name: np.broadcast_to(np.float32(0), value.shape) for name, value in values.items()}

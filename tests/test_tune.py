@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from jaxdl import build, train
+from jaxdl import inference, train
 from jaxdl.config import replace
 from jaxdl.data import sources
 from jaxdl.tune import __main__ as tune
@@ -57,7 +57,7 @@ def test_the_command_is_ready_to_be_used_and_gives_the_best(found, tmp_path):
         np.testing.assert_array_equal(one[name], other[name])
     summary = json.loads((tmp_path / "r" / "summary.json").read_text())
     assert summary["accuracy"] == result["test"]["accuracy"]
-    trained = build.load(tmp_path / "r").config
+    trained = inference.load(tmp_path / "r").config
     assert (trained.model.hidden, trained.optim.lr) == (result["options"]["hidden"], result["options"]["lr"])
 
 

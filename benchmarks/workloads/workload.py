@@ -13,7 +13,7 @@ WEIGHTS, PROBE = "weights.safetensors", "probe.safetensors"
 EPOCHS = 8  # orders that are prepared; a longer race goes round
 SEED = 0
 LOG_EVERY = 100  # the default of jaxdl.train
-EVAL_BATCH = 500  # that of jaxdl.build
+EVAL_BATCH = 500  # that of jaxdl.data.loader
 PHASES = ("forward", "backward", "step", "epoch", "evaluation")
 
 

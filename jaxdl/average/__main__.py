@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def technique(config: AverageConfig, source: "Source") -> "Technique":
     """What the average changes of a plain training."""
-    from jaxdl import build
+    from jaxdl import build, parts
     from jaxdl.methods.fuse import averaging
     from jaxdl.optim import schedules
 
@@ -96,7 +96,7 @@ def technique(config: AverageConfig, source: "Source") -> "Technique":
         def change(rate: schedules.Schedule) -> schedules.Schedule:
             return schedules.swa_lr(rate, start, lr, anneal)
 
-        return averaging.following(build.optimizer(config.optim, per_epoch, steps, change), rule, when)
+        return averaging.following(parts.optimizer(config.optim, per_epoch, steps, change), rule, when)
 
     return build.Technique(
         model=averaging.Averaged,

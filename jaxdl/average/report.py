@@ -7,10 +7,11 @@ from typing import Any
 
 import jax
 
-from jaxdl import build, files
+from jaxdl import build, files, inference
 from jaxdl.engine import metrics as averages
 from jaxdl.engine import parallel, table, weights
 from jaxdl.methods.fuse import averaging
+from jaxdl.parts import DTYPES
 from jaxdl.restored import Restored
 from jaxdl.typing import PyTree
 
@@ -50,7 +51,7 @@ def prepare(job: build.Job) -> Any:
 
 def _row(found: Restored, name: str, params: PyTree, stats: PyTree) -> Row:
     job = found.job
-    eval_step, _ = build.inference(job.model, job.seen, build.DTYPES[found.config.run.precision])
+    eval_step, _ = inference.steps(job.model, job.seen, DTYPES[found.config.run.precision])
     state = dataclasses.replace(found.state, params=params, stats=stats)
     parts = parallel.evaluator(eval_step, job.tests, job.mesh)(state)
     means = averages.means(averages.host_total(jax.device_get(parts)))

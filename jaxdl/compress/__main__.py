@@ -37,13 +37,13 @@ def compress(config: CompressConfig, argv: Sequence[str]) -> int:
     run = config.compress.run
     if run is None:
         raise ValueError("expected the folder of a run; see --help")
-    from jaxdl import build
+    from jaxdl import inference
     from jaxdl.compress import report, search
     from jaxdl.data import sources
     from jaxdl.engine.cache import enable_compilation_cache
 
     enable_compilation_cache()
-    trained = build.load(run)
+    trained = inference.load(run)
     config = read_options(argv, based_on(CompressConfig(), trained.config), PROG)
     source = sources.load(config.data.dataset or "mnist", config.data.data_dir)
     search.check(config, trained, source)

@@ -8,11 +8,11 @@ import jax
 import numpy as np
 from flax import nnx
 
-from jaxdl import build, tree
-from jaxdl.build import Trained
+from jaxdl import inference, parts, tree
 from jaxdl.compress.options import CompressConfig
 from jaxdl.config import ModelOptions
 from jaxdl.engine import weights
+from jaxdl.inference import Trained
 from jaxdl.methods import compose
 from jaxdl.methods.compose import Composition
 from jaxdl.methods.prune import units
@@ -68,7 +68,7 @@ def options_left(trained: Trained, share: float) -> ModelOptions:
 
 def stored_shapes(trained: Trained, options: ModelOptions) -> dict[str, tuple[int, ...]]:
     """The shapes of the parameters and statistics of a model, in torch's layouts."""
-    model = build.model(options, trained.seen, jax.random.key(0))
+    model = parts.model(options, trained.seen, jax.random.key(0))
     return {name: value.shape for name, value in arrays_of(model, *parts_of(model)).items()}
 
 
@@ -80,7 +80,7 @@ def overhead(config: CompressConfig, options: ModelOptions, trained: Trained, sh
     }
     with tempfile.TemporaryDirectory() as folder:
         small = dataclasses.replace(config, model=options)
-        return build.pack(Path(folder) / FILE, small, trained.seen, compose.pack(empty)) + DIGITS * len(shapes)
+        return inference.pack(Path(folder) / FILE, small, trained.seen, compose.pack(empty)) + DIGITS * len(shapes)
 
 
 def parts_of(model: nnx.Module) -> tuple[PyTree, PyTree]:

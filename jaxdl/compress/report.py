@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from jaxdl import build, files
-from jaxdl.build import Trained
+from jaxdl import files
 from jaxdl.compress.options import PROG, CompressConfig
 from jaxdl.compress.search import PACKED, Tried
 from jaxdl.data.sources import Source
 from jaxdl.engine import figure, table
 from jaxdl.engine.metrics import spread
+from jaxdl.inference import Trained, load
 from jaxdl.methods.compose import Composition
 
 TITLES = ("", "accuracy", "bytes", "of float32")
@@ -42,7 +42,7 @@ def report(
         "composition": str(chosen),
         "target": target,
         "dense": {"accuracy": trained.evaluate(source)["accuracy"], "bytes": before.stat().st_size},
-        "compressed": {"accuracy": build.load(path).evaluate(source)["accuracy"], "bytes": path.stat().st_size},
+        "compressed": {"accuracy": load(path).evaluate(source)["accuracy"], "bytes": path.stat().st_size},
         "tried": [dataclasses.asdict(one) for one in tried],
     }
     files.write_json(out / "compress.json", known)

@@ -5,8 +5,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from jaxdl import build, files
-from jaxdl.build import Trained
+from jaxdl import build, files, inference
 from jaxdl.compress.forms import Forms
 from jaxdl.compress.options import CompressConfig, CompressOptions
 from jaxdl.compress.training import pack, technique_of, with_composition
@@ -17,6 +16,7 @@ from jaxdl.engine import parallel
 from jaxdl.engine.checkpoint import Checkpoints
 from jaxdl.engine.loop import fit
 from jaxdl.engine.run_folder import read_config
+from jaxdl.inference import Trained
 from jaxdl.methods import compose
 from jaxdl.methods.compose import Composition
 from jaxdl.train import same_run, train
@@ -136,7 +136,7 @@ class Trial:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / PACKED
             size = pack(path, config, self.trained, model, state)
-            return Tried(str(composition), size, build.load(path).evaluate(self.source)["accuracy"])
+            return Tried(str(composition), size, inference.load(path).evaluate(self.source)["accuracy"])
 
 
 def train_in_full(config: CompressConfig, trained: Trained, source: Source, chosen: Composition, out: Path) -> int:

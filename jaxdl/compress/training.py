@@ -9,14 +9,15 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxdl import build, tree
-from jaxdl.build import Technique, Trained
+from jaxdl import build, inference, parts, tree
+from jaxdl.build import Technique
 from jaxdl.compress.forms import arrays_of, options_left, parts_of
 from jaxdl.compress.options import CompressConfig
 from jaxdl.config import replace
 from jaxdl.data.sources import Source
 from jaxdl.engine import weights
 from jaxdl.engine.state import TrainState
+from jaxdl.inference import Trained
 from jaxdl.methods import compose, distill, low_rank
 from jaxdl.methods.compose import Composition
 from jaxdl.methods.prune import masks, units
@@ -37,7 +38,7 @@ def composed_model(config: CompressConfig, trained: Trained) -> tuple[nnx.Module
     """The model of a composition, with the weights of the run, and the plain one that has its function."""
     composition, key, name = compose.parse(config.compress.composition), jax.random.key(0), config.model.model
     params = trained.state.params
-    model, plain = (build.model(config.model, trained.seen, key) for _ in range(2))
+    model, plain = (parts.model(config.model, trained.seen, key) for _ in range(2))
     if composition.units:
         theirs = state_dict(trained)
         keep = units.strongest(theirs, Plan("units").sizes(name, theirs, composition.units))
@@ -51,7 +52,7 @@ def composed_model(config: CompressConfig, trained: Trained) -> tuple[nnx.Module
 
 def technique_of(config: CompressConfig, source: Source) -> tuple[Technique, nnx.Module]:
     """What a composition changes of a training, and the model that is trained."""
-    trained = build.load(config.compress.run or Path())
+    trained = inference.load(config.compress.run or Path())
     composition, (model, plain) = compose.parse(config.compress.composition), composed_model(config, trained)
     changes: dict[str, Any] = {"seen": lambda _: trained.seen, "model": lambda _: model}
     if composition.sparsity:
@@ -62,7 +63,7 @@ def technique_of(config: CompressConfig, source: Source) -> tuple[Technique, nnx
         nnx.update(model, masks.apply(params, find(params, jnp.int32(0))))
         changes["tx"] = lambda tx: pruned(tx, find, ramp)
     if composition.rank < 1:
-        changes["deploy"] = lambda parts: (low_rank.merge(model, plain, parts[0]), parts[1])
+        changes["deploy"] = lambda both: (low_rank.merge(model, plain, both[0]), both[1])
     if composition.soft:
         changes |= taught(config, trained, composition.soft)
     return Technique(**changes), model
@@ -89,4 +90,4 @@ def taught(config: CompressConfig, trained: Trained, soft: float) -> dict[str, A
 def pack(path: Path, config: CompressConfig, trained: Trained, model: nnx.Module, state: TrainState) -> int:
     """Writes what was trained as int8 and returns the bytes."""
     arrays = arrays_of(model, jax.device_get(state.params), jax.device_get(state.stats))
-    return build.pack(path, config, trained.seen, compose.pack(arrays))
+    return inference.pack(path, config, trained.seen, compose.pack(arrays))

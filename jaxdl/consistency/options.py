@@ -92,13 +92,14 @@ def technique(config: ConsistencyConfig, source: "Source") -> "Technique":
     """
     from jaxdl import build
     from jaxdl.methods import consistency
+    from jaxdl.pictures import Pictures
 
     options = completed(config.consistency)
     if options.method == "rdrop" and not config.model.dropout:
         raise ValueError("rdrop compares two dropout masks: expected --dropout above 0")
     if (options.ramp or 0) < 0:
         raise ValueError(f"--ramp must be at least 0; got {options.ramp}")
-    seen = build.pictures(source, config.data)  # of all images, not of the labelled ones
+    seen = Pictures.of(source, config.data)  # of all images, not of the labelled ones
     weak = seen.inputs(config.data.augment)
     unlabelled = {
         "pi": (weak, weak),

@@ -18,8 +18,9 @@ from jaxdl.engine.run_folder import new_path, read_config
 from jaxdl.train import read_options, train
 
 if TYPE_CHECKING:  # they import jax, which --help does not need
-    from jaxdl.build import Technique, Trained
+    from jaxdl.build import Technique
     from jaxdl.data.sources import Source
+    from jaxdl.inference import Trained
 
 PROG = "python -m jaxdl.distill"
 
@@ -136,6 +137,7 @@ def technique(config: DistillConfig, source: "Source") -> "Technique":
     from jaxdl import build, teachers
     from jaxdl.data.loader import RESIDENT_LIMIT
     from jaxdl.methods import distill
+    from jaxdl.pictures import Pictures
 
     options, shown = config.distill, _shown_images(config, source)
     if not options.teacher:
@@ -154,7 +156,7 @@ def technique(config: DistillConfig, source: "Source") -> "Technique":
     if not config.data.augment and size <= RESIDENT_LIMIT:
         changes["data"] = lambda _: distill.with_answers(ask, shown)
     else:
-        seen = build.pictures(source, config.data)
+        seen = Pictures.of(source, config.data)
         again = distill.teacher([teachers.prepared_images(one, seen) for one in trained], layer)
         changes["inputs"] = functools.partial(distill.answering, again)
     loss = functools.partial(

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxdl import build, files, tree
+from jaxdl import files, inference, tree
 from jaxdl.data.sources import Source
 from jaxdl.engine import figure, table
 from jaxdl.engine.log import read_records
+from jaxdl.inference import Trained
 from jaxdl.methods import distill
 from jaxdl.teachers import stored_images
 
@@ -37,9 +38,7 @@ class Measured:
     agreement: float
 
 
-def report(
-    source: Source, folder: Path, taught: Sequence[build.Trained], runs: Mapping[str, Path]
-) -> list[Measured]:
+def report(source: Source, folder: Path, taught: Sequence[Trained], runs: Mapping[str, Path]) -> list[Measured]:
     """Measures, and writes ``distill.json`` and ``distill.png``.
 
     Args:
@@ -48,7 +47,7 @@ def report(
       taught: the teacher, or several.
       runs: the students by name.
     """
-    students = {name: [build.load(run)] for name, run in runs.items()}
+    students = {name: [inference.load(run)] for name, run in runs.items()}
     generations = [one for name, [one] in students.items() if name != "student alone"]
     if len(generations) > 1:
         students["all generations together"] = generations
@@ -64,7 +63,7 @@ def report(
     return rows
 
 
-def said(models: Sequence[build.Trained], source: Source) -> np.ndarray:
+def said(models: Sequence[Trained], source: Source) -> np.ndarray:
     """The mean logits of the test images, (N, classes)."""
     ask = distill.teacher([stored_images(one) for one in models])
     return distill.answers(ask, source.test)[distill.LOGITS]

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from jaxdl import build, tree
-from jaxdl.build import Pictures, Technique
+from jaxdl import build, parts, tree
+from jaxdl.build import Technique
 from jaxdl.config import ModelOptions
 from jaxdl.data import resize, subset
 from jaxdl.data.sources import Source
@@ -21,6 +21,7 @@ from jaxdl.finetune.options import BODY, FinetuneConfig, FinetuneOptions
 from jaxdl.methods.finetune import lora, rates, transfer
 from jaxdl.methods.finetune.transfer import Transfer
 from jaxdl.optim.transforms import freeze
+from jaxdl.pictures import Pictures
 from jaxdl.typing import Array, PyTree
 
 
@@ -33,7 +34,7 @@ def technique(config: FinetuneConfig, source: Source) -> Technique:
     options, chosen = config.finetune, few_labels(config, source)
     run = pictures_of(options.pretrained)
     seen = functools.partial(brought, run=run, options=options, name=source.name)
-    images, key = seen(build.pictures(chosen, config.data)), jax.random.key(config.run.seed)
+    images, key = seen(Pictures.of(chosen, config.data)), jax.random.key(config.run.seed)
     if options.scratch:
         return Technique(data=lambda _: chosen, seen=seen)
     plan = Plan(config, images, run, key)
@@ -116,7 +117,7 @@ def head_of(options: ModelOptions, seen: Pictures) -> set[str]:
 
     def shapes(classes: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
         other = dataclasses.replace(seen, classes=classes)
-        net = nnx.eval_shape(lambda: build.model(options, other, jax.random.key(0)))
+        net = nnx.eval_shape(lambda: parts.model(options, other, jax.random.key(0)))
         return {
             name: leaf.shape for name, leaf in tree.flatten(nnx.to_pure_dict(nnx.state(net, nnx.Param))).items()
         }
@@ -142,7 +143,7 @@ class Plan:
         self.options, self.key = config.finetune, key
         self.source = self.options.pretrained or Path()
         self.arrays = transfer.rename(transfer.read(self.source), self.options.rename)
-        self.net = build.model(config.model, seen, key)
+        self.net = parts.model(config.model, seen, key)
         self.head = head_of(config.model, seen)
         self.fresh = self._fresh(run, seen)
         self.result: Transfer = self._take(self.net)
@@ -165,9 +166,9 @@ class Plan:
         self._take(net)
         return self._adapted(net)
 
-    def deploy(self, parts: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
+    def deploy(self, trained: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
         """Parameters and statistics of the plain model: the adapters merged in."""
-        params, stats = parts
+        params, stats = trained
         return (lora.merged(self.net, params, self.scale) if self.options.lora else params), stats
 
     def optimizer(self, tx: optax.GradientTransformation, per_epoch: int) -> optax.GradientTransformation:

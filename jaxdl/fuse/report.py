@@ -11,10 +11,12 @@ import jax
 import numpy as np
 from flax import nnx
 
-from jaxdl import build, files, teachers, tree
+from jaxdl import files, inference, teachers, tree
 from jaxdl.data import sources, subset
+from jaxdl.data.loader import stored_order
 from jaxdl.engine import figure, parallel, table, weights
 from jaxdl.engine.run_folder import read_config
+from jaxdl.inference import Trained
 from jaxdl.methods.fuse import align, averaging, ensemble, soup, stacking
 from jaxdl.typing import PyTree
 
@@ -56,7 +58,7 @@ class Fusion:
 
     def __init__(self, runs: Sequence[Path], data_dir: Path | None) -> None:
         self.runs = list(runs)
-        trained = [build.load(run) for run in runs]
+        trained = [inference.load(run) for run in runs]
         self.first = trained[0]
         for run, one in zip(runs, trained, strict=True):
             _check_same(self.first, one, f"{run} cannot be fused with {runs[0]}")
@@ -83,7 +85,7 @@ class Fusion:
         )
         return parallel.evaluator(
             lambda state, batch: run(state.params, state.stats, batch["image"]),
-            build.test_loader(self.source),
+            stored_order(self.source.test),
             parallel.make_mesh(parallel.first_devices(1)),
         )
 
@@ -93,7 +95,7 @@ class Fusion:
         if not jax.tree.leaves(stats):
             return fused
         rows = np.arange(min(REFRESH, len(self.source.train["label"])))
-        loader = build.stored_order(subset.take(self.source.train, rows))
+        loader = stored_order(subset.take(self.source.train, rows))
         prepare = functools.partial(self.first.seen.inputs(), jax.random.key(0))
         return params, averaging.update_bn(self.first.model, params, stats, loader, prepare)
 
@@ -124,7 +126,7 @@ def chain_of(model: str, params: PyTree) -> list[str]:
     return sorted(found, key=lambda name: (name.startswith("fc"), int(re.sub(r"\D", "", name))))
 
 
-def _check_same(first: build.Trained, other: build.Trained, prefix: str) -> None:
+def _check_same(first: Trained, other: Trained, prefix: str) -> None:
     """Raises ValueError unless the weights of both are of one function of one kind of images."""
     for what in (first.config.model, other.config.model), (first.seen, other.seen):
         for field in dataclasses.fields(what[0]):

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxdl import build
+from jaxdl import inference
 from jaxdl.data.sources import Source
 from jaxdl.gan.options import GanOptions
 from jaxdl.methods import quality
@@ -43,7 +43,7 @@ def judge_of(options: GanOptions, source: Source) -> Judge | None:
     """
     if options.classifier is None:
         return None
-    trained = build.load(options.classifier)
+    trained = inference.load(options.classifier)
     if trained.seen.shape != source.image_shape or trained.seen.classes != source.classes:
         raise ValueError(
             f"the classifier in {options.classifier} takes images {trained.seen.shape} of "

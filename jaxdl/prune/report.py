@@ -10,14 +10,16 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl import build, files, tree
+from jaxdl import files, inference, tree
 from jaxdl.config import replace
 from jaxdl.data import sources
+from jaxdl.data.loader import stored_order
 from jaxdl.data.sources import Source
 from jaxdl.engine import figure, parallel, table, weights
 from jaxdl.engine import metrics as averages
 from jaxdl.engine.metrics import spread
 from jaxdl.engine.run_folder import read_config
+from jaxdl.inference import Trained
 from jaxdl.methods.prune import masks
 from jaxdl.methods.prune.plan import Plan, natively
 from jaxdl.prune.options import PROG, PruneConfig, amount_of
@@ -49,10 +51,10 @@ def report(out: Path) -> None:
     config = replace(PruneConfig(), recorded["options"] | recorded["technique"])
     run, amount = config.prune.run or Path(), amount_of(config.prune)
     kind = "units" if config.prune.structure == "units" else "weights"
-    dense, left = build.load(run), build.load(out)
+    dense, left = inference.load(run), inference.load(out)
     source = sources.load(config.data.dataset or "mnist", config.data.data_dir)
     before, after = run / "weights.safetensors", out / "weights.safetensors"
-    packed = build.pack(out / PACKED, left.config, left.seen, weights.read(after))
+    packed = inference.pack(out / PACKED, left.config, left.seen, weights.read(after))
     known: Report = {
         "what": described(config),
         "amount": amount,
@@ -114,7 +116,7 @@ def described(config: PruneConfig) -> str:
     return ", ".join([*parts, *(["random"] if options.criterion == "random" else [])])
 
 
-def measured(model: build.Trained, weights: Path, dense: build.Trained, source: Source) -> dict[str, float]:
+def measured(model: Trained, weights: Path, dense: Trained, source: Source) -> dict[str, float]:
     """What a model gives and takes.
 
     Args:
@@ -135,12 +137,12 @@ def measured(model: build.Trained, weights: Path, dense: build.Trained, source: 
     }
 
 
-def right_after(dense: build.Trained, plan: Plan, shares: Sequence[float], source: Source) -> list[list[float]]:
+def right_after(dense: Trained, plan: Plan, shares: Sequence[float], source: Source) -> list[list[float]]:
     """Pairs of share and accuracy of the dense model with so much pruned, not trained further."""
     name, params = dense.config.model.model, dense.state.params
     find = natively(dense.model, plan.find(name, state_dict(dense), shares))
     evaluate = parallel.evaluator(
-        dense.eval_step, build.test_loader(source), parallel.make_mesh(parallel.first_devices(1))
+        dense.eval_step, stored_order(source.test), parallel.make_mesh(parallel.first_devices(1))
     )
 
     def accuracy(place: int) -> float:

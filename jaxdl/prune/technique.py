@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxdl import build, tree
-from jaxdl.build import Technique, Trained
+from jaxdl import build, inference, parts, tree
+from jaxdl.build import Technique
 from jaxdl.config import ModelOptions
 from jaxdl.data.sources import Source
 from jaxdl.engine import weights
+from jaxdl.inference import Trained
 from jaxdl.methods.prune import masks, units
 from jaxdl.methods.prune.plan import Plan, natively
 from jaxdl.methods.prune.ramp import Ramp, cubic, pruned
@@ -31,7 +32,7 @@ def starting_options(options: PruneConfig) -> PruneConfig:
     if run is None:
         raise ValueError("expected the folder of a run; see --help")
 
-    trained = build.load(run)
+    trained = inference.load(run)
     return dataclasses.replace(based_on(PruneConfig(), trained.config), model=model_left(trained, options))
 
 
@@ -85,7 +86,7 @@ def technique(config: PruneConfig, source: Source) -> Technique:
       ValueError: other classes than the run's, or a model that is not the run's.
     """
     run = config.prune.run or Path()
-    trained = build.load(run)
+    trained = inference.load(run)
     if source.classes != trained.seen.classes:
         raise ValueError(
             f"{run} knows {len(trained.seen.classes)} classes; {source.name} has {source.num_classes}"
@@ -94,7 +95,7 @@ def technique(config: PruneConfig, source: Source) -> Technique:
     if config.model != left:
         raise ValueError(f"the model is that of {run}; only its --dropout can be changed")
     ramp, key = ramp_of(config, source), jax.random.key(0)
-    whole = build.model(dataclasses.replace(trained.config.model, dropout=left.dropout), trained.seen, key)
+    whole = parts.model(dataclasses.replace(trained.config.model, dropout=left.dropout), trained.seen, key)
     find = natively(whole, plan_of(config).find(left.model, state_dict(trained), ramp.amounts))
     params = trained.state.params
     nnx.update(whole, masks.apply(params, find(params, jnp.int32(0))), trained.state.stats)
@@ -104,5 +105,5 @@ def technique(config: PruneConfig, source: Source) -> Technique:
     if config.prune.structure != "units":
         return changes
     return dataclasses.replace(
-        changes, deploy=units.removal(left.model, whole, build.model(left, trained.seen, key))
+        changes, deploy=units.removal(left.model, whole, parts.model(left, trained.seen, key))
     )

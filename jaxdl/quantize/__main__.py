@@ -19,8 +19,9 @@ from jaxdl.quantized import CODES, QuantizeConfig, QuantizeOptions, calibrated, 
 from jaxdl.train import command
 
 if TYPE_CHECKING:  # they import jax, which --help does not need
-    from jaxdl.build import Technique, Trained
+    from jaxdl.build import Technique
     from jaxdl.data.sources import Source
+    from jaxdl.inference import Trained
 
 PROG = "python -m jaxdl.quantize"
 # Of the training with --method qat, where not given: small steps from weights that are good already.
@@ -75,13 +76,13 @@ def check_no_training(config: QuantizeConfig) -> None:
 
 def convert(config: QuantizeConfig, out: Path) -> int:
     """Quantizes a trained run, writes the folder and its report, and returns the exit status."""
-    from jaxdl import build
+    from jaxdl import inference
     from jaxdl.engine.cache import enable_compilation_cache
     from jaxdl.quantize import report as quantize_report
 
     enable_compilation_cache()
     options, run = config.quantize, config.quantize.run or Path()
-    trained = build.load(run)
+    trained = inference.load(run)
     source = source_of(trained, config.data.data_dir)
     ranges = None if options.method == "dynamic" else calibrated(trained, source, options)
     with contextlib.closing(RunFolder(out, resume=False)) as folder:
@@ -95,7 +96,7 @@ def convert(config: QuantizeConfig, out: Path) -> int:
 
 def finish(out: Path, data_dir: Path | None) -> int:
     """Quantizes a run whose training with --method qat has ended, with the ranges it ended with, and reports."""
-    from jaxdl import build
+    from jaxdl import build, inference
     from jaxdl.data import sources
     from jaxdl.engine.checkpoint import Checkpoints
     from jaxdl.methods.quantize import qat
@@ -108,8 +109,8 @@ def finish(out: Path, data_dir: Path | None) -> int:
         last = checkpoints.restore(build.job(config, source, technique(config, source)).state, print)
     if last is None:
         raise FileNotFoundError(f"{out} has no checkpoint, which the ranges of the inputs are in")
-    save(out, build.load(out), config.quantize, qat.trained_ranges(last[0].stats))
-    quantize_report.report(out, build.load(config.quantize.run or Path()), source)
+    save(out, inference.load(out), config.quantize, qat.trained_ranges(last[0].stats))
+    quantize_report.report(out, inference.load(config.quantize.run or Path()), source)
     return 0
 
 
@@ -121,10 +122,10 @@ def technique(config: QuantizeConfig, source: "Source") -> "Technique":
     """
     from flax import nnx
 
-    from jaxdl import build
+    from jaxdl import build, inference
     from jaxdl.methods.quantize import qat
 
-    start = build.load(config.quantize.run or Path())
+    start = inference.load(config.quantize.run or Path())
     ranges = calibrated(start, source, config.quantize)
 
     def faked(net: nnx.Module) -> nnx.Module:

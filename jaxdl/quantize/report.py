@@ -10,9 +10,9 @@ import jax
 import numpy as np
 
 from jaxdl import files, quantized
-from jaxdl.build import Trained
 from jaxdl.data.sources import Source
 from jaxdl.engine import figure, table
+from jaxdl.inference import Trained
 from jaxdl.methods.quantize import layers, qdq
 
 SECONDS = 1.0  # that a call is timed for

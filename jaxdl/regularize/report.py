@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from jaxdl import build, files
+from jaxdl import files, inference
 from jaxdl.comparison import completed
 from jaxdl.config import TrainConfig, replace, to_dict
 from jaxdl.data import sources
@@ -94,7 +94,7 @@ def folder_name(arm: str) -> str:
 
 def measured(name: str, config: Config, technique: Callable[[Config, sources.Source], Any], run: Path) -> Measured:
     """Measures a complete run, which was trained with ``config``, on its training and on the test images."""
-    trained = build.load(run)
+    trained = inference.load(run)
     source, _ = sources.chosen(trained.config.data.dataset, config.data.data_dir)
     few = technique(config, source).data(source)
     own, tested = trained.evaluate(dataclasses.replace(few, test=few.train)), trained.evaluate(few)

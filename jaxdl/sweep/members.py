@@ -14,7 +14,7 @@ import optax
 from flax import nnx
 from jax.sharding import NamedSharding
 
-from jaxdl import build
+from jaxdl import build, parts
 from jaxdl.config import TrainConfig, replace
 from jaxdl.data.loader import Chunk
 from jaxdl.data.sources import Source
@@ -25,6 +25,7 @@ from jaxdl.engine.state import TrainState
 from jaxdl.methods import sweep
 from jaxdl.nn import losses
 from jaxdl.nn.dropout import Dropout
+from jaxdl.pictures import Pictures
 from jaxdl.sweep.groups import Group, with_values
 from jaxdl.typing import Array, Batch, LossFn, Metrics, PyTree
 
@@ -53,14 +54,14 @@ def check(config: TrainConfig, source: Source) -> None:
     run = config.run
     if (run.steps if run.steps is not None else run.epochs) < 1:
         raise ValueError(f"expected at least one step, got --epochs {run.epochs} --steps {run.steps}")
-    loader, seen = build.train_loader(config, source), build.Pictures(source.image_shape, source.classes)
-    build.optimizer(config.optim, loader.steps_per_epoch, (run.steps or run.epochs * loader.steps_per_epoch))
+    loader, seen = build.train_loader(config, source), Pictures(source.image_shape, source.classes)
+    parts.optimizer(config.optim, loader.steps_per_epoch, (run.steps or run.epochs * loader.steps_per_epoch))
     seen.inputs(config.data.augment)
     smoothing = config.optim.label_smoothing
     losses.cross_entropy(jnp.zeros((1, 2)), jnp.zeros(1, jnp.int32), label_smoothing=smoothing)
     if config.model.dropout == 1:
         raise ValueError("--dropout must be below 1 where runs are trained together; got 1.0")
-    nnx.eval_shape(lambda: build.model(config.model, seen, jax.random.key(0)))
+    nnx.eval_shape(lambda: parts.model(config.model, seen, jax.random.key(0)))
 
 
 class Members:
@@ -174,12 +175,12 @@ class Members:
             dropping(loss_fn, values["dropout"]) if "dropout" in values else loss_fn,
             self._optimizer(values),
             self.job.seen.inputs(config.data.augment, [*values["augment"]] if "augment" in values else None),
-            build.DTYPES[config.run.precision],
+            parts.DTYPES[config.run.precision],
         )
 
     def _optimizer(self, values: Mapping[str, Array]) -> optax.GradientTransformation:
         options = with_values(self.config, values).optim
-        return build.optimizer(options, self.job.loader.steps_per_epoch, self.job.steps)
+        return parts.optimizer(options, self.job.loader.steps_per_epoch, self.job.steps)
 
     def _who(self, group: Group) -> np.ndarray:
         """The member of the group in each row (capacity,); rows that are left over have the first, who is idle."""
@@ -247,8 +248,8 @@ class Track(Hook):
 
     def on_state(self, step: int, state: TrainState, late: Late) -> None:
         late.flush()
-        parts = jax.device_get(self.members.evaluate(state, self.members.own(self.active)))
-        tested = {name: _member_sums([part[name] for part in parts], self.rows) for name in parts[0]}
+        batches = jax.device_get(self.members.evaluate(state, self.members.own(self.active)))
+        tested = {name: _member_sums([part[name] for part in batches], self.rows) for name in batches[0]}
         trained, self.sums = self.sums, {}
         records = {
             place: {"step": step, "epoch": step / self.members.job.loader.steps_per_epoch}

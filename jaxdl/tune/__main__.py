@@ -43,8 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def tune(config: TuneConfig, space: "Space") -> int:
     """Runs the study and reports on it; returns the exit status."""
-    from jaxdl import build
     from jaxdl.data import sources
+    from jaxdl.pictures import Pictures
     from jaxdl.tune import report as study_report
     from jaxdl.tune import workers
 
@@ -54,7 +54,7 @@ def tune(config: TuneConfig, space: "Space") -> int:
     out = config.run.out or new_path(Path("runs"), f"tune-{source.name}-{config.model.model}")
     with contextlib.closing(RunFolder(out, resume=config.run.resume)) as folder:
         study = workers.open_study(config, space, source, out)
-        write_config(folder, config, source, build.pictures(source, config.data))
+        write_config(folder, config, source, Pictures.of(source, config.data))
         for line in [*([notice] if notice else []), *study_report.heading(config, space, study, source, out)]:
             study_report.say(config, line)
         try:

@@ -16,7 +16,7 @@ from typing import IO, Any
 import jax
 from optuna.trial import Trial
 
-from jaxdl import build
+from jaxdl import parts
 from jaxdl.config import TrainConfig, replace, to_dict
 from jaxdl.data import sources, subset
 from jaxdl.data.sources import Source
@@ -56,8 +56,8 @@ def suggested(trial: Trial, space: Space, base: TrainConfig) -> dict[str, Any]:
 
 def idle(config: TrainConfig) -> set[str]:
     """Options that the model and the optimizer have no use for."""
-    some = {option for options in build.TAKES.values() for option in options}
-    return some - {*build.TAKES[config.model.model], *build.TAKES[config.optim.optimizer]}
+    some = {option for options in parts.TAKES.values() for option in options}
+    return some - {*parts.TAKES[config.model.model], *parts.TAKES[config.optim.optimizer]}
 
 
 def check(config: TuneConfig, space: Space, source: Source) -> None:
