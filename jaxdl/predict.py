@@ -51,9 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.run is None or not (options.images or options.evaluate):
             raise ValueError("expected a run's folder and images, or --evaluate; see --help")
         from jaxdl import inference, quantized
-        from jaxdl.engine.cache import enable_compilation_cache
+        from jaxdl.engine.host import set_up
 
-        enable_compilation_cache()
+        set_up()
         in_int8 = (options.run / quantized.CODES).exists()
         trained = (quantized.load if in_int8 else inference.load)(options.run)
         if options.images:

@@ -21,7 +21,7 @@ data.loader
 models.net models.cnn models.resnet models.vit models models.dcgan models.actor_critic
 
 engine.cluster engine.group engine.processes
-engine.cache engine.run_folder engine.state engine.metrics engine.objective engine.step engine.stages
+engine.memory engine.host engine.run_folder engine.state engine.metrics engine.objective engine.step engine.stages
 engine.parallel.devices engine.parallel.flat engine.parallel.shares engine.parallel.gradient
 engine.parallel.pipeline engine.parallel.tensor engine.parallel.programs engine.parallel.plan
 engine.parallel
