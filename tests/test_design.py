@@ -33,7 +33,7 @@ methods.consistency methods.gan methods.rollout methods.reinforce methods.ppo
 methods.features methods.quality methods.distill
 methods.fuse.ensemble methods.fuse.stacking methods.fuse.soup methods.fuse.align methods.fuse.averaging
 methods.multitask.tasks methods.multitask.balance methods.multitask.model
-methods.sweep
+methods.sweep methods.split
 methods.quantize.affine methods.quantize.calibrate methods.quantize.layers methods.quantize.qat
 methods.quantize.qdq
 methods.prune.masks methods.prune.ramp methods.prune.units methods.prune.plan methods.low_rank methods.compose
@@ -51,7 +51,7 @@ sweep.groups sweep.members sweep.report sweep.__main__ tune.search tune.samplers
 tune.workers tune.__main__
 teachers restored distill.report distill.__main__ fuse.report fuse.__main__ average.report average.__main__
 multitask.report multitask.__main__
-export
+export split
 reinforce.options reinforce.report reinforce.trainer reinforce.__main__
 gan.options gan.judge gan.report gan.trainer gan.__main__
 consistency.options consistency.report consistency.__main__

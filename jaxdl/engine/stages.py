@@ -101,6 +101,12 @@ class Program:
             raise ValueError(f"the model has no layer {layer}{nearest(layer, self.layers)}; it has {known}")
         return min(places)
 
+    def behind(self, layer: str) -> str | None:
+        """The layer that begins behind a layer or all of a group, if there is one; raises as `place`."""
+        self.place(layer)
+        end = max(place for name, place in self.starts.items() if f"{name}.".startswith(f"{layer}."))
+        return next((name for name, place in self.starts.items() if place > end), None)
+
     def cut(self, at: Sequence[str]) -> tuple[Stage, ...]:
         """The stages that begin with the first layer and with each of those named.
 
@@ -191,7 +197,7 @@ def work(equation: Any) -> float:
         return 2 * math.prod(shape) * math.prod(left[axis] for axis in contracted)
     if equation.primitive.name == "conv_general_dilated":
         kernel = equation.invars[1].aval
-        return 2 * math.prod(shape) * kernel.size / kernel.shape[params["dimension_numbers"].rhs_spec[0]]
+        return 2 * math.prod(shape) * (kernel.size // kernel.shape[params["dimension_numbers"].rhs_spec[0]])
     inner = [sum(map(work, part.eqns)) for part in core.jaxprs_in_params(params)]
     if inner:  # of a condition, one branch is taken; platforms are branches as well
         return params.get("length", 1) * (max(inner) if equation.primitive.name == "cond" else sum(inner))
