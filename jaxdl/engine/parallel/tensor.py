@@ -8,10 +8,8 @@ Source: Shoeybi et al. 2019, "Megatron-LM"; torch's ``parallelize_module`` with 
 ``RowwiseParallel``.
 """
 
-import math
 from collections.abc import Mapping
 
-import jax
 from jax.sharding import Mesh, PartitionSpec
 
 from jaxdl import tree
@@ -66,14 +64,3 @@ def layer_specs(arrays: Mapping[str, Array], parts: int) -> dict[str, PartitionS
 
 def _joined(layer: str, kind: str) -> str:
     return f"{layer}.{kind}" if layer else kind
-
-
-def largest_part(values: PyTree) -> int:
-    """Bytes of arrays on the device that holds most of them."""
-    held: dict[int, int] = {}
-    for leaf in jax.tree.leaves(values):
-        for shard in leaf.addressable_shards:
-            held[shard.device.id] = (
-                held.get(shard.device.id, 0) + math.prod(shard.data.shape) * leaf.dtype.itemsize
-            )
-    return max(held.values())
