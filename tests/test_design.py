@@ -21,7 +21,7 @@ data.loader
 models.net models.cnn models.resnet models.vit models models.dcgan models.actor_critic
 
 engine.cluster engine.group engine.processes
-engine.cache engine.run_folder engine.state engine.metrics engine.objective engine.step
+engine.cache engine.run_folder engine.state engine.timing engine.metrics engine.objective engine.step
 engine.parallel.devices engine.parallel.shares engine.parallel.gradient engine.parallel.programs
 engine.parallel.plan
 engine.parallel

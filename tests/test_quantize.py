@@ -6,7 +6,6 @@ import safetensors.numpy
 
 from jaxdl import predict, train
 from jaxdl.quantize import __main__ as quantize
-from jaxdl.quantize import report as quantize_report
 
 
 @pytest.fixture(scope="module")
@@ -15,11 +14,6 @@ def run(tmp_path_factory):
     argv = ["--dataset", "digits", "--optimizer", "adam", "--epochs", "5", "--quiet", "--no-tensorboard"]
     assert train.main([*argv, "--normalize", "--hidden", "32", "--out", str(out)]) == 0
     return out
-
-
-@pytest.fixture(autouse=True)
-def _short(monkeypatch):
-    monkeypatch.setattr(quantize_report, "SECONDS", 0.0)
 
 
 def quantized(run, out, *argv):

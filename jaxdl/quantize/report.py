@@ -1,21 +1,18 @@
 """What int8 is worth: accuracy, size and time of a run before and after, as a table, a file and a figure."""
 
 import statistics
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from jaxdl import files, quantized
 from jaxdl.data.sources import Source
-from jaxdl.engine import figure, table
+from jaxdl.engine import figure, table, timing
 from jaxdl.inference import Trained
 from jaxdl.methods.quantize import layers, qdq
 
-SECONDS = 1.0  # that a call is timed for
 BATCHES = (1, 500)
 COLOURS = {"float32": "#7d8894", "int8": "#0b62a4"}
 
@@ -31,7 +28,7 @@ def report(out: Path, before: Trained, source: Source) -> None:
     model = before.config.model.model
     print(f"{model}: {len(names)} layers in int8 ({shortened(list(names))}), {described(options)}")
     test = {name: np.asarray(rows[:]) for name, rows in source.test.items()}
-    forms = [("XLA", "float32", plain, jitted(before)), ("XLA", "int8", out / quantized.CODES, jitted(after))]
+    forms = [("XLA", "float32", plain, before.predict), ("XLA", "int8", out / quantized.CODES, after.predict)]
     forms += onnx_forms(out, before, after) if options.onnx else []
     rows = measured(forms, test)
     print(printed(rows))
@@ -59,12 +56,6 @@ def compare(folders: Sequence[Path], out: Path) -> int:
     files.write_json(out / "quantize-mean.json", {"of": [str(folder) for folder in folders], "rows": rows})
     draw(rows, f"{known[0]['method']}, mean of {len(folders)}", out / "quantize-mean.png")
     return 0
-
-
-def jitted(trained: Trained) -> Predict:
-    """The predictions of a model, compiled by XLA."""
-    run = jax.jit(trained.predict_step)
-    return lambda images: np.asarray(run(trained.state, {"image": images}))
 
 
 def onnx_forms(out: Path, before: Trained, after: Trained) -> list[tuple[str, str, Path, Predict]]:
@@ -101,7 +92,7 @@ def measured(forms: Sequence[tuple[str, str, Path, Predict]], test: dict[str, np
         batches = [predict(batch) for batch in in_batches(test["image"], BATCHES[-1])]
         classes = np.concatenate(batches).argmax(-1)
         reference = classes if reference is None else reference
-        times = {f"us_{size}": 1e6 * seconds(predict, test["image"], size) / size for size in BATCHES}
+        times = {f"us_{size}": 1e6 * timing.seconds(predict, test["image"], size) / size for size in BATCHES}
         rows.append(
             {
                 "runtime": runtime,
@@ -118,19 +109,6 @@ def measured(forms: Sequence[tuple[str, str, Path, Predict]], test: dict[str, np
 def in_batches(images: np.ndarray, size: int) -> Iterator[np.ndarray]:
     """The images in stored order, ``size`` at a time."""
     return (images[first : first + size] for first in range(0, len(images), size))
-
-
-def seconds(predict: Predict, images: np.ndarray, size: int) -> float:
-    """The median time of a call with ``size`` images, once it is warm."""
-    batch = images[np.arange(size) % len(images)]
-    for _ in range(3):
-        predict(batch)
-    times, end = [], time.perf_counter() + SECONDS
-    while len(times) < 5 or time.perf_counter() < end:
-        start = time.perf_counter()
-        predict(batch)
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
 
 
 def printed(rows: Sequence[Row]) -> str:
