@@ -14,8 +14,8 @@ typing scalar tree files config recipes sweep.settings sweep.plan tune.options
 nn.init nn.layout nn.activations nn.linear nn.conv nn.conv_transpose nn.pooling nn.norm nn.dropout nn.attention
 nn.losses
 optim.optimizers optim.schedules optim.transforms
-data.paths data.idx data.npz data.tfds data.mnist data.folder data.sources data.subset data.transforms
-data.resize
+data.paths data.idx data.npz data.tfds data.mnist data.folder data.sources data.subset data.warp data.transforms
+data.augmentation data.resize
 data.loader
 
 models.net models.cnn models.resnet models.vit models models.dcgan models.actor_critic
