@@ -58,7 +58,7 @@ def calibrated(trained: "Trained", source: "Source", options: QuantizeOptions) -
     """
     import jax
 
-    from jaxdl.methods.quantize import calibrate, layers
+    from jaxdl.methods.quantize import calibrate, convert
 
     images = calibrate.images(source.train, options.calibration_images)
     prepare, key = trained.seen.inputs(), jax.random.key(0)
@@ -67,7 +67,7 @@ def calibrated(trained: "Trained", source: "Source", options: QuantizeOptions) -
         for first in range(0, len(images), BATCH)
     ]
     return calibrate.ranges(
-        lambda see: layers.observe(trained.model, batches, see), options.calibration, options.percentile
+        lambda see: convert.observe(trained.model, batches, see), options.calibration, options.percentile
     )
 
 
@@ -76,9 +76,9 @@ def save(out: Path, trained: "Trained", options: QuantizeOptions, ranges: "dict[
     from flax import nnx
 
     from jaxdl.engine import weights
-    from jaxdl.methods.quantize import layers
+    from jaxdl.methods.quantize import convert
 
-    model = layers.quantize(trained.model, scheme(options), ranges)
+    model = convert.quantize(trained.model, scheme(options), ranges)
     _, params, stats = nnx.split(model, nnx.Param, nnx.BatchStat)
     weights.save(out / CODES, model, nnx.to_pure_dict(params), nnx.to_pure_dict(stats))
 
@@ -90,7 +90,7 @@ def load(folder: Path) -> "Trained":
       FileNotFoundError, ValueError: there is none, or it is damaged.
     """
     from jaxdl import inference
-    from jaxdl.methods.quantize import layers
+    from jaxdl.methods.quantize import convert
 
     recorded, options = read_config(folder), options_of(folder)
     # What is not int8 stays float32, whatever the run was trained in.
@@ -100,7 +100,7 @@ def load(folder: Path) -> "Trained":
         config,
         recorded["images"],
         folder / CODES,
-        lambda net: layers.like(net, scheme(options), static=static),
+        lambda net: convert.like(net, scheme(options), static=static),
     )
 
 

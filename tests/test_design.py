@@ -34,14 +34,14 @@ methods.features methods.quality methods.distill
 methods.fuse.ensemble methods.fuse.stacking methods.fuse.soup methods.fuse.align methods.fuse.averaging
 methods.multitask.tasks methods.multitask.balance methods.multitask.model
 methods.sweep
-methods.quantize.affine methods.quantize.calibrate methods.quantize.layers methods.quantize.qat
-methods.quantize.qdq
+methods.quantize.affine methods.quantize.calibrate methods.quantize.layers methods.quantize.convert
+methods.quantize.qat methods.quantize.qdq
 methods.prune.masks methods.prune.ramp methods.prune.units methods.prune.plan methods.low_rank methods.compose
 methods.finetune.transfer methods.finetune.rates methods.finetune.lora methods.finetune methods.survey
 methods.advice
 methods.export.program methods.export.graph methods.export.lowering methods.export.trace methods.export.evaluate
-methods.export.kernels methods.export.c_source methods.export.c methods.export.onnx_file
-methods.export.stablehlo
+methods.export.kernels methods.export.c_writer methods.export.c_operations methods.export.c_source
+methods.export.c methods.export.onnx_file methods.export.stablehlo
 methods.export.litert methods.export.formats methods.export.check
 
 pictures parts inference build
@@ -49,7 +49,8 @@ quick_trial explain session train quantized predict comparison quantize.report q
 finetune.options finetune.plan finetune.report finetune.__main__ regularize.report regularize.__main__
 sweep.groups sweep.members sweep.report sweep.__main__ tune.search tune.samplers tune.study tune.report
 tune.workers tune.__main__
-teachers restored distill.report distill.__main__ fuse.report fuse.__main__ average.report average.__main__
+teachers restored distill.report distill.__main__ fuse.fusion fuse.report fuse.__main__
+average.report average.__main__
 multitask.report multitask.__main__
 export
 reinforce.options reinforce.report reinforce.trainer reinforce.__main__

@@ -11,7 +11,7 @@ from jaxdl import files, quantized
 from jaxdl.data.sources import Source
 from jaxdl.engine import figure, table, timing
 from jaxdl.inference import Trained
-from jaxdl.methods.quantize import layers, qdq
+from jaxdl.methods.quantize import convert, qdq
 
 BATCHES = (1, 500)
 COLOURS = {"float32": "#7d8894", "int8": "#0b62a4"}
@@ -24,7 +24,7 @@ def report(out: Path, before: Trained, source: Source) -> None:
     """Measures the run and its form in ``out``; prints, writes ``quantize.json`` and ``quantize.png``."""
     options = quantized.options_of(out)
     after, plain = quantized.load(out), (options.run or Path()) / "weights.safetensors"
-    names = layers.quantized_layers(after.model)
+    names = convert.quantized_layers(after.model)
     model = before.config.model.model
     print(f"{model}: {len(names)} layers in int8 ({shortened(list(names))}), {described(options)}")
     test = {name: np.asarray(rows[:]) for name, rows in source.test.items()}

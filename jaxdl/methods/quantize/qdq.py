@@ -34,7 +34,7 @@ def save(
 
     Args:
       path: the file.
-      model: a `Net` or a `CNN`, plain or as `layers.quantize` made it with ranges.
+      model: a `Net` or a `CNN`, plain or as `convert.quantize` made it with ranges.
       shape: (H, W, C) of its images.
       mean, std: per channel, of images in [0, 1]; empty where images are not normalized.
 
