@@ -33,7 +33,7 @@ methods.consistency methods.gan methods.rollout methods.reinforce methods.ppo
 methods.features methods.quality methods.distill
 methods.fuse.ensemble methods.fuse.stacking methods.fuse.soup methods.fuse.align methods.fuse.averaging
 methods.multitask.tasks methods.multitask.balance methods.multitask.model
-methods.sweep
+methods.sweep methods.onnx_nodes
 methods.quantize.affine methods.quantize.calibrate methods.quantize.layers methods.quantize.convert
 methods.quantize.qat methods.quantize.qdq
 methods.prune.masks methods.prune.ramp methods.prune.units methods.prune.plan methods.low_rank methods.compose
@@ -41,7 +41,8 @@ methods.finetune.transfer methods.finetune.rates methods.finetune.lora methods.f
 methods.advice
 methods.export.program methods.export.graph methods.export.lowering methods.export.trace methods.export.evaluate
 methods.export.kernels methods.export.c_writer methods.export.c_operations methods.export.c_source
-methods.export.c methods.export.onnx_file methods.export.stablehlo
+methods.export.c methods.export.onnx_operations methods.export.onnx_file
+methods.export.stablehlo
 methods.export.litert methods.export.formats methods.export.check
 
 pictures parts inference build

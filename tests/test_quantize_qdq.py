@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxdl.methods.quantize import calibrate, convert, qdq
+from jaxdl.methods.quantize import calibrate, convert
 from jaxdl.methods.quantize.layers import Scheme
 from jaxdl.models import CNN, Net
 
 onnx = pytest.importorskip("onnx")
+qdq = pytest.importorskip("jaxdl.methods.quantize.qdq")
 onnxruntime = pytest.importorskip("onnxruntime")
 
 SHAPE, MEAN, STD = (9, 8, 2), (0.4, 0.6), (0.3, 0.2)

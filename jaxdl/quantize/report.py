@@ -11,7 +11,7 @@ from jaxdl import files, quantized
 from jaxdl.data.sources import Source
 from jaxdl.engine import figure, table, timing
 from jaxdl.inference import Trained
-from jaxdl.methods.quantize import convert, qdq
+from jaxdl.methods.quantize import convert
 
 BATCHES = (1, 500)
 COLOURS = {"float32": "#7d8894", "int8": "#0b62a4"}
@@ -62,6 +62,8 @@ def onnx_forms(out: Path, before: Trained, after: Trained) -> list[tuple[str, st
     """The two models as ONNX files in ``out``, run by onnxruntime; none, with a line, where that cannot be."""
     try:
         import onnxruntime
+
+        from jaxdl.methods.quantize import qdq
 
         if after.seen.fit:
             raise ValueError("they would need a step that brings images to the model's shape")
