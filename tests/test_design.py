@@ -46,7 +46,8 @@ methods.export.stablehlo
 methods.export.litert methods.export.formats methods.export.check
 
 pictures parts inference build
-quick_trial explain session train quantized predict comparison quantize.report quantize.__main__
+quick_trial explain session train
+quantize.options quantize.codes predict comparison quantize.report quantize.__main__
 finetune.options finetune.plan finetune.report finetune.__main__ regularize.report regularize.__main__
 sweep.groups sweep.members sweep.report sweep.__main__ tune.search tune.samplers tune.study tune.report
 tune.workers tune.__main__

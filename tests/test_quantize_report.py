@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from jaxdl.quantize import report
-from jaxdl.quantized import QuantizeOptions
+from jaxdl.quantize.options import QuantizeOptions
 
 ROWS = [
     {

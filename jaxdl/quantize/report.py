@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from jaxdl import files, quantized
+from jaxdl import files
 from jaxdl.data.sources import Source
 from jaxdl.engine import figure, table, timing
 from jaxdl.inference import Trained
 from jaxdl.methods.quantize import convert
+from jaxdl.quantize import codes
+from jaxdl.quantize.options import QuantizeOptions
 
 BATCHES = (1, 500)
 COLOURS = {"float32": "#7d8894", "int8": "#0b62a4"}
@@ -22,13 +24,13 @@ Row = dict[str, Any]
 
 def report(out: Path, before: Trained, source: Source) -> None:
     """Measures the run and its form in ``out``; prints, writes ``quantize.json`` and ``quantize.png``."""
-    options = quantized.options_of(out)
-    after, plain = quantized.load(out), (options.run or Path()) / "weights.safetensors"
+    options = codes.options_of(out)
+    after, plain = codes.load(out), (options.run or Path()) / "weights.safetensors"
     names = convert.quantized_layers(after.model)
     model = before.config.model.model
     print(f"{model}: {len(names)} layers in int8 ({shortened(list(names))}), {described(options)}")
     test = {name: np.asarray(rows[:]) for name, rows in source.test.items()}
-    forms = [("XLA", "float32", plain, before.predict), ("XLA", "int8", out / quantized.CODES, after.predict)]
+    forms = [("XLA", "float32", plain, before.predict), ("XLA", "int8", out / codes.FILE, after.predict)]
     forms += onnx_forms(out, before, after) if options.onnx else []
     rows = measured(forms, test)
     print(printed(rows))
@@ -128,18 +130,18 @@ def printed(rows: Sequence[Row]) -> str:
 
 def verdict(rows: Sequence[Row]) -> str:
     """What the rows say: int8 against float32, each in its fastest runtime."""
-    plain, codes = ([row for row in rows if row["form"] == form] for form in ("float32", "int8"))
-    points, share = 100 * (codes[0]["accuracy"] - plain[0]["accuracy"]), codes[0]["bytes"] / plain[0]["bytes"]
+    plain, int8 = ([row for row in rows if row["form"] == form] for form in ("float32", "int8"))
+    points, share = 100 * (int8[0]["accuracy"] - plain[0]["accuracy"]), int8[0]["bytes"] / plain[0]["bytes"]
     speeds = []
     for size in BATCHES:
-        before, after = (min(part, key=lambda row: row[f"us_{size}"]) for part in (plain, codes))
+        before, after = (min(part, key=lambda row: row[f"us_{size}"]) for part in (plain, int8))
         ratio = before[f"us_{size}"] / after[f"us_{size}"]
         runtimes = f"{after['runtime']} against {before['runtime']}"
         speeds.append(f"{ratio:.2f} times as fast ({size} at once; {runtimes})")
     return f"int8: {points:+.2f} points at {share:.1%} of the size, {', '.join(speeds)}"
 
 
-def described(options: quantized.QuantizeOptions) -> str:
+def described(options: QuantizeOptions) -> str:
     """The method in a few words."""
     parts = [options.method, "per channel" if options.per_channel else "per tensor"]
     if options.method != "dynamic":
