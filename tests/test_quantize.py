@@ -113,3 +113,10 @@ def test_what_is_in_int8_is_not_quantized_again(run, tmp_path, capsys):
     capsys.readouterr()
     assert quantize.main([str(tmp_path / "q"), "--out", str(tmp_path / "again")]) == 2
     assert "is in int8 already" in capsys.readouterr().err
+
+
+def test_int8_is_not_trained_further(run, tmp_path, capsys):
+    quantized(run, tmp_path / "q", "--no-onnx")
+    capsys.readouterr()
+    assert train.main(["--out", str(tmp_path / "q"), "--resume"]) == 2
+    assert "was written by python -m jaxdl.quantize; only that command goes on with it" in capsys.readouterr().err

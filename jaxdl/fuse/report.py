@@ -113,8 +113,8 @@ def interpolations(fusion: Fusion, points: int, seed: int) -> list[Way]:
 def save(fusion: Fusion, parts: tuple[PyTree, PyTree], folder: Path) -> None:
     """Writes a fused model as a run that can be used, though not resumed."""
     folder.mkdir(exist_ok=True)
-    config = read_config(fusion.runs[0])
-    files.write_json(folder / "config.json", config | {"fused": [str(run) for run in fusion.runs]})
+    own = {"command": "python -m jaxdl.fuse", "fused": [str(run) for run in fusion.runs]}
+    files.write_json(folder / "config.json", read_config(fusion.runs[0]) | own)
     weights.save(folder / "weights.safetensors", fusion.first.model, *jax.device_get(parts))
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from jaxdl import files
 from jaxdl.config import DataOptions, ModelOptions, fail, parse, replace, to_dict
-from jaxdl.engine.run_folder import RunFolder, new_path, read_config
+from jaxdl.engine.run_folder import RunFolder, command_of, new_path, read_config
 from jaxdl.quantize.options import PROG, QuantizeConfig, QuantizeOptions
 from jaxdl.train import command
 
@@ -90,8 +90,9 @@ def convert(config: QuantizeConfig, out: Path) -> int:
     with contextlib.closing(RunFolder(out, resume=False)) as folder:
         codes.save(out, trained, options, ranges)
         recorded = to_dict(config)
-        technique = {field.name: recorded[field.name] for field in dataclasses.fields(options)}
-        files.write_json(folder.config, read_config(run) | {"technique": technique})
+        own = {field.name: recorded[field.name] for field in dataclasses.fields(options)}
+        known = read_config(run) | {"command": command_of(config), "technique": own}
+        files.write_json(folder.config, known)
         quantize_report.report(out, trained, source)
     return 0
 
