@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxdl.engine.memory import keep_freed_memory
+
 ROOT = Path(__file__).parents[1]
 GRACE = 10.0  # seconds a process has to end by itself
 QUICK = 1000  # training images of a trial
@@ -75,6 +77,7 @@ class Worker:
 def serve(make: Callable[[str, Path], Any]) -> None:
     """The arm's side: makes it of the command line's workload and folder, and answers until the input ends."""
     answers, sys.stdout = sys.stdout, sys.stderr  # what a library prints is no answer
+    keep_freed_memory()  # as jaxdl's commands do: PyTorch gains by it as well
     arm = make(sys.argv[1], Path(sys.argv[2]))
     for line in sys.stdin:
         method, *arguments = json.loads(line)

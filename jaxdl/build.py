@@ -122,8 +122,8 @@ def job(config: TrainConfig, source: sources.Source, technique: Technique = PLAI
     dtype, inputs = DTYPES[run.precision], technique.inputs(seen.inputs(config.data.augment))
     eval_step, predict_step = inference.steps(net, seen, dtype, technique.deploy)
 
-    def gradients(graph: nnx.GraphDef) -> step.Gradient:
-        return step.gradients(graph, loss_fn, inputs, dtype)
+    def gradients(graph: nnx.GraphDef, differentiate: step.Differentiate) -> step.Gradient:
+        return step.gradients(graph, loss_fn, inputs, dtype, differentiate)
 
     return Job(
         seen=seen,
@@ -139,7 +139,7 @@ def job(config: TrainConfig, source: sources.Source, technique: Technique = PLAI
         train_step=step.update_step(plan.gradient(gradients, graph, first), tx),
         eval_step=eval_step,
         predict_step=predict_step,
-        gradients=gradients(graph),
+        gradients=gradients(graph, step.of_whole),
     )
 
 

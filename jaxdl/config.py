@@ -171,6 +171,15 @@ class ScaleOptions:
     """BatchNorm takes the statistics of the whole batch; otherwise each device those of its own share."""
     fsdp: bool = False
     """Split parameters and optimizer state over the devices, too (jit): each holds a part of them."""
+    stages: int = 1
+    """Cut the model into this many stages, each on a device of its own, through which parts of a batch pass one
+    behind the other: a pipeline."""
+    micro_batches: int | None = None
+    """Into how many parts a batch is divided there. Without it: 4 for each stage."""
+    cut_at: tuple[str, ...] = ()
+    """The layers that all stages but the first begin with, as "conv2 fc1". Without it: by their work."""
+    tensor: int = 1
+    """Split each layer over this many devices, one by its outputs, the next by its inputs."""
     coordinator: str | None = None
     """host:port of process 0, where several processes meet. SLURM and MPI tell it by themselves."""
     process_id: int | None = None

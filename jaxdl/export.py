@@ -72,13 +72,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def export(run: Path, options: ExportOptions) -> int:
     """Writes, loads and compares; prints a row for each artefact."""
     from jaxdl import inference
-    from jaxdl.engine.cache import enable_compilation_cache
+    from jaxdl.engine.host import set_up
     from jaxdl.methods.export.formats import FORMATS, chosen
     from jaxdl.methods.export.graph import UnsupportedError
     from jaxdl.methods.export.program import program
 
     formats = chosen(options.formats)
-    enable_compilation_cache()
+    set_up()
     trained = inference.load(run)
     source = trained_on(trained, options.data_dir)
     whole = program(trained.model, trained.seen.inputs(), trained.seen.shape, trained.seen.classes)

@@ -51,10 +51,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.run is None or not (options.images or options.evaluate):
             raise ValueError("expected a run's folder and images, or --evaluate; see --help")
         from jaxdl import inference
-        from jaxdl.engine.cache import enable_compilation_cache
+        from jaxdl.engine.host import set_up
         from jaxdl.quantize import codes
 
-        enable_compilation_cache()
+        set_up()
         in_int8 = (options.run / codes.FILE).exists()
         trained = (codes.load if in_int8 else inference.load)(options.run)
         if options.images:

@@ -121,9 +121,9 @@ def train(config: Config, technique: "Make[Config]" = plain) -> int:
     processes.start(config.scale, to_dict(config))
     from jaxdl import build, session
     from jaxdl.data import sources
-    from jaxdl.engine.cache import enable_compilation_cache
+    from jaxdl.engine.host import set_up
 
-    enable_compilation_cache()
+    set_up()
     if config.run.explain:
         from jaxdl.explain import explain
 

@@ -21,9 +21,10 @@ data.loader
 models.net models.cnn models.resnet models.vit models models.dcgan models.actor_critic
 
 engine.cluster engine.group engine.processes
-engine.cache engine.run_folder engine.state engine.timing engine.metrics engine.objective engine.step
-engine.parallel.devices engine.parallel.shares engine.parallel.gradient engine.parallel.programs
-engine.parallel.plan
+engine.memory engine.host engine.run_folder engine.state engine.timing engine.metrics engine.objective engine.step
+engine.stages
+engine.parallel.devices engine.parallel.flat engine.parallel.shares engine.parallel.gradient
+engine.parallel.pipeline engine.parallel.tensor engine.parallel.programs engine.parallel.plan
 engine.parallel
 engine.checkpoint engine.packed engine.weights engine.table engine.figure engine.plots engine.bands
 engine.trials engine.log engine.graph engine.tensorboard engine.loop engine.hooks
@@ -33,7 +34,7 @@ methods.consistency methods.gan methods.rollout methods.reinforce methods.ppo
 methods.features methods.quality methods.distill
 methods.fuse.ensemble methods.fuse.stacking methods.fuse.soup methods.fuse.align methods.fuse.averaging
 methods.multitask.tasks methods.multitask.balance methods.multitask.model
-methods.sweep methods.onnx_nodes
+methods.sweep methods.split methods.onnx_nodes
 methods.quantize.affine methods.quantize.calibrate methods.quantize.layers methods.quantize.convert
 methods.quantize.qat methods.quantize.qdq
 methods.prune.masks methods.prune.ramp methods.prune.units methods.prune.plan methods.low_rank methods.compose
@@ -54,7 +55,7 @@ tune.workers tune.__main__
 teachers restored distill.report distill.__main__ fuse.fusion fuse.report fuse.__main__
 average.report average.__main__
 multitask.report multitask.__main__
-export
+export split
 reinforce.options reinforce.report reinforce.trainer reinforce.__main__
 gan.options gan.judge gan.report gan.trainer gan.__main__
 consistency.options consistency.report consistency.__main__

@@ -78,8 +78,8 @@ def test_ten_updates_are_torchs(problem, how, together, torchs):
     plan = parallel.make_plan(ScaleOptions(devices=2, parallel=how, sync_batchnorm=together))
     loader = Loader(split, BATCH, shuffle=False)
 
-    def make(graph):
-        return step.gradients(graph, classification(), lambda _, batch: batch)
+    def make(graph, differentiate):
+        return step.gradients(graph, classification(), lambda _, batch: batch, None, differentiate)
 
     gradient = plan.gradient(make, graph, first)
     tx = sgd(ddp_worker.LR, ddp_worker.MOMENTUM)

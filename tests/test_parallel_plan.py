@@ -52,8 +52,8 @@ def train(devices, steps=STEPS, *, batch=12, norm=False, dropout=0.0, tx=None, d
     graph, first = state.create(Small(norm, dropout, dtype), tx, jax.random.key(0))
     plan.check(loader, first)
 
-    def gradient(graph):
-        return step.gradients(graph, classification(), lambda _, batch: batch)
+    def gradient(graph, differentiate):
+        return step.gradients(graph, classification(), lambda _, batch: batch, None, differentiate)
 
     taken = step.update_step(plan.gradient(gradient, graph, first), tx)
     current, program = plan.place(first), plan.train_chunk(taken, loader.take)
@@ -92,6 +92,10 @@ def single():
         (2, True, {}),
         (4, True, {}),
         (4, True, {"fsdp": True}),
+        (2, False, {"stages": 2, "micro_batches": 3}),
+        (4, False, {"stages": 2, "micro_batches": 2, "fsdp": True}),
+        (2, True, {"tensor": 2}),
+        (4, True, {"tensor": 2}),
         (2, True, {"parallel": "pmap"}),
         (4, False, {"parallel": "pmap"}),
     ],
@@ -102,7 +106,7 @@ def test_many_devices_train_as_one(single, devices, norm, options):
     assert error(many, single[norm]) < BOUND
     assert many[1][0] > 2 * many[1][-1]  # it has learnt: equal runs that stand still prove nothing
     held = {leaf.size: leaf.addressable_shards[0].data.size for leaf in jax.tree.leaves(many[0].params)}
-    assert held[2048] == (512 if "fsdp" in options else 2048)
+    assert held[2048] == (512 if "fsdp" in options else 2048 // options.get("tensor", 1))
 
 
 @pytest.mark.usefixtures("x64")
@@ -175,6 +179,18 @@ print(json.dumps([t.error(t.train(8, norm=True), one[True]), t.error(t.train(8, 
             "4 devices do not divide a batch of 2 examples; choose another --batch-size, --drop-last or --uneven",
         ),
         ({"parallel": "pmap"}, True, "which BatchNorm synchronised by pmap needs; .* or --parallel jit"),
+        ({"stages": 3}, False, "--stages 3 does not divide the number of devices, 4; see --devices"),
+        ({"tensor": 0}, False, "--stages 1 does not divide|--tensor 0"),
+        ({"stages": 2, "tensor": 2}, False, "split a model in two ways"),
+        ({"stages": 2, "parallel": "pmap"}, False, "need --parallel jit"),
+        ({"tensor": 2, "fsdp": True}, False, "--tensor splits parameters already"),
+        ({"stages": 2, "sync_batchnorm": False}, True, "devices that each hold the whole model"),
+        ({"stages": 2, "micro_batches": 5}, False, "--micro-batches must divide a batch of 12; got 5"),
+        ({"micro_batches": 4}, False, "are for a pipeline: give --stages"),
+        ({"stages": 4, "cut_at": ("fc2",)}, False, "--cut-at wants the first layers of 3 stages; got 1"),
+        ({"stages": 4}, False, "a model of 2 layers has no 4 stages"),
+        ({"stages": 2, "cut_at": ("fc3",)}, False, "no layer fc3; did you mean fc"),
+        ({"stages": 1, "cut_at": ("fc2",)}, False, "give --stages"),
     ],
 )
 def test_options_that_do_not_fit(options, norm, message):

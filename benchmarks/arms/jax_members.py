@@ -19,7 +19,7 @@ from jaxdl import build
 from jaxdl.config import TrainConfig
 from jaxdl.data import sources
 from jaxdl.engine import parallel, weights
-from jaxdl.engine.cache import enable_compilation_cache
+from jaxdl.engine.host import set_up
 from jaxdl.engine.state import TrainState
 from jaxdl.methods import sweep
 from jaxdl.train import PROG, read_options
@@ -36,7 +36,7 @@ class Members:
     """
 
     def __init__(self, way: str, folder: Path) -> None:
-        enable_compilation_cache()
+        set_up()
         config = read_options(WORKLOADS["net"].options(folder), TrainConfig(), PROG)
         job = build.job(config, sources.load("npz", config.data.data_dir))
         rows = np.load(folder / ROWS)

@@ -18,7 +18,7 @@ from jaxdl.config import TrainConfig
 from jaxdl.data import sources
 from jaxdl.engine import metrics as averages
 from jaxdl.engine import parallel, weights
-from jaxdl.engine.cache import enable_compilation_cache
+from jaxdl.engine.host import set_up
 from jaxdl.engine.state import TrainState
 from jaxdl.train import PROG, read_options
 from jaxdl.typing import Array, Batch, PyTree
@@ -34,7 +34,7 @@ class Jax(Contender):
     """
 
     def __init__(self, workload: str, folder: Path) -> None:
-        enable_compilation_cache()
+        set_up()
         config = read_options(WORKLOADS[workload].options(folder), TrainConfig(), PROG)
         self.folder, self.job = folder, build.job(config, sources.load("npz", config.data.data_dir))
         loader, mesh = self.job.loader, self.job.mesh

@@ -12,8 +12,8 @@ from jaxdl import build
 from jaxdl.config import TrainConfig, replace
 from jaxdl.data import sources
 from jaxdl.engine import parallel
-from jaxdl.engine.cache import enable_compilation_cache
 from jaxdl.engine.hooks import Evaluate, Log
+from jaxdl.engine.host import set_up
 from jaxdl.engine.log import Record
 from jaxdl.engine.loop import fit
 from jaxdl.engine.state import TrainState
@@ -49,7 +49,7 @@ class Recipe:
     """
 
     def __init__(self, recipe: str, folder: Path) -> None:
-        enable_compilation_cache()
+        set_up()
         self.config = read_options(
             [f"--recipe={recipe}", "--dataset=npz", f"--data-dir={folder / DATA}"], TrainConfig(), PROG
         )

@@ -40,9 +40,9 @@ def compress(config: CompressConfig, argv: Sequence[str]) -> int:
     from jaxdl import inference
     from jaxdl.compress import report, search
     from jaxdl.data import sources
-    from jaxdl.engine.cache import enable_compilation_cache
+    from jaxdl.engine.host import set_up
 
-    enable_compilation_cache()
+    set_up()
     trained = inference.load(run)
     config = read_options(argv, based_on(CompressConfig(), trained.config), PROG)
     source = sources.load(config.data.dataset or "mnist", config.data.data_dir)

@@ -14,6 +14,9 @@ from jaxdl.typing import Array, Batch, LossFn, Metrics, PyTree
 Prepare = Callable[[Array, Batch], Batch]
 Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 Gradient = Callable[[TrainState, Batch], tuple[PyTree, PyTree, Metrics]]  # gradients, new stats, metrics
+# (params, stats, batch, key of dropout) -> (loss, (new stats, metrics))
+Objective = Callable[[PyTree, PyTree, Batch, Array], tuple[Array, tuple[PyTree, Metrics]]]
+Differentiate = Callable[[Objective, TrainState, Batch, Array], tuple[PyTree, PyTree, Metrics]]
 
 
 def train_step(
@@ -49,22 +52,32 @@ def update_step(gradient: Gradient, tx: optax.GradientTransformation) -> Step:
     return step
 
 
+def of_whole(objective: Objective, state: TrainState, batch: Batch, key: Array) -> tuple[PyTree, PyTree, Metrics]:
+    """Gradients, new statistics and metrics of an objective for a batch that is in one place."""
+    grads, (stats, metrics) = jax.grad(objective, has_aux=True)(state.params, state.stats, batch, key)
+    return grads, stats, metrics
+
+
 def gradients(
-    graphdef: nnx.GraphDef, loss_fn: LossFn, prepare: Prepare, dtype: jnp.dtype | None = None
+    graphdef: nnx.GraphDef,
+    loss_fn: LossFn,
+    prepare: Prepare,
+    dtype: jnp.dtype | None = None,
+    differentiate: Differentiate = of_whole,
 ) -> Gradient:
-    """``(state, batch) -> (gradients, new stats, metrics)``: the first half of `train_step`, same arguments."""
+    """``(state, batch) -> (gradients, new stats, metrics)``: the first half of `train_step`, same arguments.
+
+    ``differentiate`` takes the gradient; a pipeline does so in stages.
+    """
+
+    def objective(params: PyTree, stats: PyTree, batch: Batch, key: Array) -> tuple[Array, tuple[PyTree, Metrics]]:
+        model = nnx.merge(graphdef, cast(params, dtype), stats)
+        loss, metrics = loss_fn(model, batch, nnx.Rngs(dropout=key))
+        return loss, (nnx.to_pure_dict(nnx.state(model, nnx.BatchStat)), metrics)
 
     def gradient(state: TrainState, batch: Batch) -> tuple[PyTree, PyTree, Metrics]:
         augment_key, dropout_key = jax.random.split(jax.random.fold_in(state.key, state.step))
-        batch = _cast_image(prepare(augment_key, batch), dtype)
-
-        def objective(params: PyTree) -> tuple[Array, tuple[PyTree, Metrics]]:
-            model = nnx.merge(graphdef, cast(params, dtype), state.stats)
-            loss, metrics = loss_fn(model, batch, nnx.Rngs(dropout=dropout_key))
-            return loss, (nnx.to_pure_dict(nnx.state(model, nnx.BatchStat)), metrics)
-
-        grads, (stats, metrics) = jax.grad(objective, has_aux=True)(state.params)
-        return grads, stats, metrics
+        return differentiate(objective, state, _cast_image(prepare(augment_key, batch), dtype), dropout_key)
 
     return gradient
 

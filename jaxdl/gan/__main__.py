@@ -34,12 +34,12 @@ def learn(config: GanConfig) -> int:
     """Trains with every seed and reports; returns the exit status."""
     from jaxdl.data import sources
     from jaxdl.engine import ownstep
-    from jaxdl.engine.cache import enable_compilation_cache
+    from jaxdl.engine.host import set_up
     from jaxdl.gan.judge import judge_of
     from jaxdl.gan.report import report
     from jaxdl.gan.trainer import Trainer
 
-    enable_compilation_cache()
+    set_up()
     options, run = config.gan, config.run
     source, notice = sources.chosen(options.dataset, options.data_dir)
     judge = judge_of(options, source)

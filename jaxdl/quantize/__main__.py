@@ -78,11 +78,11 @@ def check_no_training(config: QuantizeConfig) -> None:
 def convert(config: QuantizeConfig, out: Path) -> int:
     """Quantizes a trained run, writes the folder and its report, and returns the exit status."""
     from jaxdl import inference
-    from jaxdl.engine.cache import enable_compilation_cache
+    from jaxdl.engine.host import set_up
     from jaxdl.quantize import codes
     from jaxdl.quantize import report as quantize_report
 
-    enable_compilation_cache()
+    set_up()
     options, run = config.quantize, config.quantize.run or Path()
     trained = inference.load(run)
     source = source_of(trained, config.data.data_dir)

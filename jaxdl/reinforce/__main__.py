@@ -32,12 +32,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def learn(config: ReinforceConfig) -> int:
     """Trains with every seed and reports; returns the exit status."""
     from jaxdl.engine import ownstep
-    from jaxdl.engine.cache import enable_compilation_cache
+    from jaxdl.engine.host import set_up
     from jaxdl.methods import rollout
     from jaxdl.reinforce.report import report
     from jaxdl.reinforce.trainer import Trainer
 
-    enable_compilation_cache()
+    set_up()
     options, run = config.learn, config.run
     world = rollout.make(options.env, options.envs or 1)
     trainer = Trainer(options, world)

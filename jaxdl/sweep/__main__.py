@@ -46,13 +46,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def sweep(config: SweepConfig, plan: Sequence[Member]) -> int:
     """Trains the members and reports on them; returns the exit status."""
     from jaxdl.data import sources
-    from jaxdl.engine.cache import enable_compilation_cache
+    from jaxdl.engine.host import set_up
     from jaxdl.sweep import members
     from jaxdl.sweep import report as sweep_report
     from jaxdl.sweep.groups import groups
 
     members.use_cores()
-    enable_compilation_cache()
+    set_up()
     source, notice = sources.chosen(config.data.dataset, config.data.data_dir)
     for member in plan[:: config.sweep.seeds]:
         members.check(member.config, source)

@@ -20,7 +20,7 @@ from jaxdl import parts
 from jaxdl.config import TrainConfig, replace, to_dict
 from jaxdl.data import sources, subset
 from jaxdl.data.sources import Source
-from jaxdl.engine.cache import enable_compilation_cache
+from jaxdl.engine.host import set_up
 from jaxdl.engine.run_folder import read_config
 from jaxdl.sweep import members
 from jaxdl.sweep.groups import Group, groups, program
@@ -139,7 +139,7 @@ def work(
       source: the data; a part of its training images takes the place of the test images.
       update: called when there is news.
     """
-    enable_compilation_cache()
+    set_up()
     kept, held_out = subset.hold_out(source, config.run.validation, config.run.seed)
     source = dataclasses.replace(kept, test=held_out)
     at_once = config.tune.at_once or AT_ONCE.get(jax.default_backend(), AT_ONCE_ELSEWHERE)

@@ -1,7 +1,7 @@
 """Which devices a run has, and how its arrays lie on them."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -11,13 +11,17 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxdl.typing import Array, PyTree
 
-AXIS = "data"
+AXIS = "data"  # a batch is split along it
+MODEL = "model"  # a model is: into stages or parts of layers
 SMALL = 1024  # elements; an array below costs more to gather than it takes
 
 
-def make_mesh(devices: Sequence[Any]) -> Mesh:
-    """All devices along the one axis ``"data"``."""
-    return Mesh(np.asarray(devices), (AXIS,), axis_types=(AxisType.Auto,))
+def make_mesh(devices: Sequence[Any], parts: int = 1) -> Mesh:
+    """All devices along the axis ``"data"``, or in groups of ``parts``, which lie along the axis ``"model"``."""
+    if parts == 1:
+        return Mesh(np.asarray(devices), (AXIS,), axis_types=(AxisType.Auto,))
+    groups = np.asarray(devices).reshape(-1, parts)
+    return Mesh(groups, (AXIS, MODEL), axis_types=(AxisType.Auto, AxisType.Auto))
 
 
 def first_devices(count: int) -> list[Any]:
@@ -36,7 +40,7 @@ def first_devices(count: int) -> list[Any]:
 
 def replicate(mesh: Mesh, tree: PyTree) -> PyTree:
     """The same arrays on every device of the mesh, in buffers of their own (a step may donate them)."""
-    return _put(mesh, tree, lambda _: PartitionSpec())
+    return put(mesh, tree, jax.tree.map(lambda _: PartitionSpec(), tree))
 
 
 def shard(mesh: Mesh, tree: PyTree) -> PyTree:
@@ -50,9 +54,9 @@ def shard(mesh: Mesh, tree: PyTree) -> PyTree:
         axes = [axis for axis, size in enumerate(leaf.shape) if size % mesh.size == 0]
         if leaf.size < SMALL or not axes:
             return PartitionSpec()
-        return PartitionSpec(*[None] * max(axes, key=lambda axis: leaf.shape[axis]), AXIS)
+        return PartitionSpec(*[None] * max(axes, key=lambda axis: leaf.shape[axis]), mesh.axis_names)
 
-    return _put(mesh, tree, longest)
+    return put(mesh, tree, jax.tree.map(longest, tree))
 
 
 def of_first_process(mesh: Mesh, tree: PyTree) -> PyTree:
@@ -77,8 +81,9 @@ def _whole(array: Any) -> np.ndarray:
     return np.asarray(array)
 
 
-def _put(mesh: Mesh, tree: PyTree, spec: Callable[[Array], PartitionSpec]) -> PyTree:
-    shardings = jax.tree.map(lambda leaf: NamedSharding(mesh, spec(leaf)), tree)
+def put(mesh: Mesh, tree: PyTree, specs: PyTree) -> PyTree:
+    """The arrays, each as its PartitionSpec says, in buffers of their own."""
+    shardings = jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs)
     if mesh.is_multi_process:
         return jax.tree.map(_put_own_part, tree, shardings)
     # device_put keeps a buffer that lies on the right device already, even where two leaves share it, as Adam's
@@ -92,7 +97,7 @@ def _broadcast(mesh: Mesh, leaf: Array) -> Array:
             _broadcast(mesh, jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf)
         )
     host = np.asarray(leaf)
-    split, everywhere = NamedSharding(mesh, PartitionSpec(AXIS)), NamedSharding(mesh, PartitionSpec())
+    split, everywhere = NamedSharding(mesh, PartitionSpec(mesh.axis_names)), NamedSharding(mesh, PartitionSpec())
     stacked = jax.make_array_from_callback((mesh.size, *host.shape), split, lambda _: host[None])
     return jnp.asarray(np.asarray(jax.jit(_first, out_shardings=everywhere)(stacked)))
 

@@ -111,7 +111,7 @@ def _compiled(
     def run(state: TrainState, arrays: PyTree, items: PyTree) -> Any:
         items, size = spread(items, mesh)
         if size not in programs:
-            part = chunk(_unpadded(take, size, mesh) if size % mesh.size else take)
+            part = chunk(_unpadded(take, size, mesh) if size % mesh.shape[AXIS] else take)
             programs[size] = jax.jit(part, out_shardings=out(state), donate_argnums=(0,) if donate else ())
         return _finished(programs[size](state, arrays, items), mesh)
 

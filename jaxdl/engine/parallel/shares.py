@@ -13,10 +13,12 @@ def columns(mesh: Mesh) -> Columns | None:
     """Which examples of a batch of a size this process reads, those of its devices; None where it has them all."""
     if not mesh.is_multi_process:
         return None
-    mine = [place for place, device in enumerate(mesh.devices.flat) if device.process_index == jax.process_index()]
+    shares, me = mesh.shape[AXIS], jax.process_index()
+    groups = enumerate(mesh.devices.reshape(shares, -1))
+    mine = [place for place, group in groups if any(device.process_index == me for device in group)]
 
     def own(size: int) -> np.ndarray:
-        return _padded(size, mesh.size).reshape(mesh.size, -1)[mine].ravel()
+        return _padded(size, shares).reshape(shares, -1)[mine].ravel()
 
     return own
 
@@ -26,16 +28,16 @@ def spread(items: PyTree, mesh: Mesh) -> tuple[PyTree, int]:
 
     Where the devices do not divide it, the last example stands there again as often as needed.
     """
-    size = items.size if isinstance(items, Share) else _size(items)
+    size, shares = items.size if isinstance(items, Share) else _size(items), mesh.shape[AXIS]
     split = NamedSharding(mesh, PartitionSpec(None, AXIS))
     if isinstance(items, Share):
         items = items.values
-    elif mesh.is_multi_process or size % mesh.size:
-        own = (columns(mesh) or (lambda size: _padded(size, mesh.size)))(size)
+    elif mesh.is_multi_process or size % shares:
+        own = (columns(mesh) or (lambda size: _padded(size, shares)))(size)
         items = jax.tree.map(lambda rows: rows[:, own], items)
     if not mesh.is_multi_process:
         return jax.device_put(items, split), size
-    whole = len(_padded(size, mesh.size))
+    whole = len(_padded(size, shares))
 
     def assemble(rows: np.ndarray) -> jax.Array:
         shape = (len(rows), whole, *rows.shape[2:])

@@ -1,8 +1,15 @@
-"""The cache of compiled programs: per user, private, on by default."""
+"""How a command sets up its process: compiled programs are cached, and freed memory is kept."""
 
 import jax
 
 from jaxdl import files
+from jaxdl.engine.memory import keep_freed_memory
+
+
+def set_up() -> None:
+    """What every command does before its first program."""
+    enable_compilation_cache()
+    keep_freed_memory()
 
 
 def enable_compilation_cache() -> None:

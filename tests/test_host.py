@@ -5,8 +5,8 @@ import pytest
 
 SCRIPT = """
 import jax
-from jaxdl.engine.cache import enable_compilation_cache
-enable_compilation_cache()
+from jaxdl.engine.host import set_up
+set_up()
 print(jax.config.jax_compilation_cache_dir)
 print(jax.jit(lambda x: x * 2)(jax.numpy.ones(3)).sum())
 """
