@@ -9,7 +9,7 @@ from typing import Any
 
 from jaxdl import train
 from jaxdl.config import TrainConfig, replace, to_dict
-from jaxdl.engine.run_folder import new_path, read_config
+from jaxdl.engine.run_folder import new_path, resumed
 
 
 class IncompleteError(Exception):
@@ -43,12 +43,13 @@ def completed(config: TrainConfig, technique: Callable[..., Any], out: Path) -> 
       out: its folder.
 
     Raises:
-      ValueError, TypeError, OSError: what the training finds wrong; the run there was started with other options.
+      ValueError, TypeError, OSError: what the training finds wrong; the run there is another command's, or was
+        started with other options.
       IncompleteError: it was stopped or failed.
     """
     config = replace(config, {"out": out, "resume": True, "quiet": True, "tensorboard": False})
     if (out / "config.json").exists():
-        before = read_config(out)
+        before = resumed(out, config)
         # What was not said the first time and is known since.
         known = {name: before["options"][name] for name in ("dataset", "chunk_steps")}
         recorded = replace(config, before["options"] | before["technique"])

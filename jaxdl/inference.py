@@ -48,7 +48,11 @@ class Trained:
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Images (N, H, W, C) uint8 -> probabilities (N, classes) float32."""
-        return np.asarray(jax.jit(self.predict_step)(self.state, {"image": images}))
+        return np.asarray(self._predict(self.state, {"image": images}))
+
+    @functools.cached_property
+    def _predict(self) -> Callable[[TrainState, Batch], Array]:
+        return jax.jit(self.predict_step)
 
     def evaluate(self, source: Source) -> dict[str, float]:
         """The means of loss and accuracy over the test split of a data set.

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxdl.config import DataOptions
-from jaxdl.data import resize, transforms
+from jaxdl.data import augmentation, resize, transforms
 from jaxdl.data.sources import Source
 from jaxdl.engine.step import Prepare
 from jaxdl.typing import Scalar
@@ -43,7 +43,7 @@ class Pictures:
     def inputs(self, augment: str = "", numbers: Sequence[Scalar] | None = None) -> Prepare:
         """What makes uint8 images a model's input: ``(key, batch) -> batch``, float32.
 
-        ``numbers`` take the place of those in ``augment``, see `jaxdl.data.transforms.parse`.
+        ``numbers`` take the place of those in ``augment``, see `jaxdl.data.augmentation.parse`.
         They are scaled to [0, 1], brought to the model's shape, augmented (which fills with black), and normalized
         where the run does so.
         """
@@ -51,7 +51,7 @@ class Pictures:
         if self.fit:
             parts.append(resize.fit(self.shape, self.fit, self.margin))
         if augment:
-            parts.append(transforms.parse(augment, len(self.classes), numbers))
+            parts.append(augmentation.parse(augment, len(self.classes), numbers))
         if self.mean:
             parts.append(transforms.normalize(self.mean, self.std))
         return transforms.compose(*parts)

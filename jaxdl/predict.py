@@ -50,12 +50,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if options.run is None or not (options.images or options.evaluate):
             raise ValueError("expected a run's folder and images, or --evaluate; see --help")
-        from jaxdl import inference, quantized
+        from jaxdl import inference
         from jaxdl.engine.host import set_up
+        from jaxdl.quantize import codes
 
         set_up()
-        in_int8 = (options.run / quantized.CODES).exists()
-        trained = (quantized.load if in_int8 else inference.load)(options.run)
+        in_int8 = (options.run / codes.FILE).exists()
+        trained = (codes.load if in_int8 else inference.load)(options.run)
         if options.images:
             classify(trained, options)
         if options.evaluate:

@@ -16,7 +16,7 @@ import jaxdl
 from jaxdl import files
 from jaxdl.config import TrainConfig, fail, nearest, parse, replace, to_dict
 from jaxdl.engine import processes
-from jaxdl.engine.run_folder import RunFolder, RunPaths, new_path, read_config
+from jaxdl.engine.run_folder import RunFolder, RunPaths, command_of, new_path, read_config, resumed
 from jaxdl.recipes import RECIPES
 
 Config = TypeVar("Config", bound=TrainConfig)
@@ -76,7 +76,8 @@ def read_options(argv: Sequence[str], default: Config, prog: str, free: Collecti
     ``free``: options of its own that may change when it is resumed.
 
     Raises:
-      ValueError: an unknown recipe, or a resumed run that was started with other options (all that differ).
+      ValueError: an unknown recipe; a resumed run that another command wrote, or that was started with other
+        options (all that differ).
     """
     config = parse(default, argv, prog)
     recipe = config.run.recipe
@@ -92,7 +93,7 @@ def read_options(argv: Sequence[str], default: Config, prog: str, free: Collecti
         raise ValueError("--resume needs the folder of the run: --out RUN")
     if not (config.run.out / "config.json").exists():
         return config
-    before = read_config(config.run.out)
+    before = resumed(config.run.out, default)
     recorded = replace(default, before["options"] | before.get("technique", {}))
     return same_run(recorded, parse(recorded, argv, prog), free)
 
@@ -174,6 +175,7 @@ def write_config(folder: RunFolder, config: TrainConfig, source: "Source", seen:
         "optax": optax.__version__,
     }
     known = {
+        "command": command_of(config),
         "options": options,
         "technique": recorded,
         "images": dataclasses.asdict(seen),

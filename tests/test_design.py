@@ -14,14 +14,15 @@ typing scalar tree files config recipes sweep.settings sweep.plan tune.options
 nn.init nn.layout nn.activations nn.linear nn.conv nn.conv_transpose nn.pooling nn.norm nn.dropout nn.attention
 nn.losses
 optim.optimizers optim.schedules optim.transforms
-data.paths data.idx data.npz data.tfds data.mnist data.folder data.sources data.subset data.transforms
-data.resize
+data.paths data.idx data.npz data.tfds data.mnist data.folder data.sources data.subset data.warp data.transforms
+data.augmentation data.resize
 data.loader
 
 models.net models.cnn models.resnet models.vit models models.dcgan models.actor_critic
 
 engine.cluster engine.group engine.processes
-engine.memory engine.host engine.run_folder engine.state engine.metrics engine.objective engine.step engine.stages
+engine.memory engine.host engine.run_folder engine.state engine.timing engine.metrics engine.objective engine.step
+engine.stages
 engine.parallel.devices engine.parallel.flat engine.parallel.shares engine.parallel.gradient
 engine.parallel.pipeline engine.parallel.tensor engine.parallel.programs engine.parallel.plan
 engine.parallel
@@ -33,23 +34,26 @@ methods.consistency methods.gan methods.rollout methods.reinforce methods.ppo
 methods.features methods.quality methods.distill
 methods.fuse.ensemble methods.fuse.stacking methods.fuse.soup methods.fuse.align methods.fuse.averaging
 methods.multitask.tasks methods.multitask.balance methods.multitask.model
-methods.sweep methods.split
-methods.quantize.affine methods.quantize.calibrate methods.quantize.layers methods.quantize.qat
-methods.quantize.qdq
+methods.sweep methods.split methods.onnx_nodes
+methods.quantize.affine methods.quantize.calibrate methods.quantize.layers methods.quantize.convert
+methods.quantize.qat methods.quantize.qdq
 methods.prune.masks methods.prune.ramp methods.prune.units methods.prune.plan methods.low_rank methods.compose
 methods.finetune.transfer methods.finetune.rates methods.finetune.lora methods.finetune methods.survey
 methods.advice
 methods.export.program methods.export.graph methods.export.lowering methods.export.trace methods.export.evaluate
-methods.export.kernels methods.export.c_source methods.export.c methods.export.onnx_file
+methods.export.kernels methods.export.c_writer methods.export.c_operations methods.export.c_source
+methods.export.c methods.export.onnx_operations methods.export.onnx_file
 methods.export.stablehlo
 methods.export.litert methods.export.formats methods.export.check
 
 pictures parts inference build
-quick_trial explain session train quantized predict comparison quantize.report quantize.__main__
+quick_trial explain session train
+quantize.options quantize.codes predict comparison quantize.report quantize.__main__
 finetune.options finetune.plan finetune.report finetune.__main__ regularize.report regularize.__main__
 sweep.groups sweep.members sweep.report sweep.__main__ tune.search tune.samplers tune.study tune.report
 tune.workers tune.__main__
-teachers restored distill.report distill.__main__ fuse.report fuse.__main__ average.report average.__main__
+teachers restored distill.report distill.__main__ fuse.fusion fuse.report fuse.__main__
+average.report average.__main__
 multitask.report multitask.__main__
 export split
 reinforce.options reinforce.report reinforce.trainer reinforce.__main__

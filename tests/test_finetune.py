@@ -153,3 +153,17 @@ def test_images_of_another_shape_need_a_way(run, others, tmp_path, capsys):
     assert "the source takes images of 8x8x1, those of npz are 10x10x3; --fit resize scales them" in (
         capsys.readouterr().err
     )
+
+
+def test_a_run_goes_on_with_the_command_that_began_it(run, tmp_path, capsys):
+    out = tmp_path / "r"
+    assert finetune.main([str(run), "--dataset", "digits", "--quiet", *QUICK, "--out", str(out)]) == 0
+    capsys.readouterr()
+    for folder, writer, other in ((out, "finetune", train), (run, "train", finetune)):
+        assert other.main(["--out", str(folder), "--resume"]) == 2
+        own = other.PROG.removeprefix("python -m ")
+        assert capsys.readouterr().err == (
+            f"{own}: error: the run in {folder} was written by python -m jaxdl.{writer}; "
+            f"only that command goes on with it, not {other.PROG}\n"
+        )
+    assert finetune.main(["--out", str(out), "--resume", "--quiet"]) == 0

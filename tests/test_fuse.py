@@ -75,6 +75,11 @@ def test_fused_models_are_used_like_runs(fused, runs):
     assert inference.load(fused / "greedy").evaluate(digits)["accuracy"] >= best - 1e-9
 
 
+def test_fused_models_are_not_trained_further(fused, capsys):
+    assert train.main(["--out", str(fused / "uniform"), "--resume"]) == 2
+    assert "was written by python -m jaxdl.fuse; only that command goes on with it" in capsys.readouterr().err
+
+
 def test_alignment_lowers_the_barrier(fused):
     plain, aligned = json.loads((fused / "fuse.json").read_text())["ways"]
     assert plain["losses"][0] == pytest.approx(aligned["losses"][0], rel=1e-3)

@@ -237,7 +237,7 @@ def test_answers_lie_beside_the_labels_of_their_images():
 def test_augmented_images_are_those_that_the_teacher_sees():
     net, _ = member(0)
     ask = distill.teacher([(net, lambda batch: batch)])
-    prepare = transforms.compose(transforms.to_float, transforms.parse("crop:1", 10))
+    prepare = transforms.compose(transforms.to_float, transforms.random_crop(1))
     stored, key = {name: jnp.asarray(rows[:5]) for name, rows in DIGITS.train.items()}, jax.random.key(3)
     prepared = distill.answering(ask, prepare)(key, stored)
     np.testing.assert_array_equal(prepared["image"], prepare(key, stored)["image"])

@@ -41,3 +41,5 @@ def test_one_value_has_no_spread():
     found = metrics.spread([0.5])
     assert (found.n, found.mean, found.smallest, found.largest) == (1, 0.5, 0.5, 0.5)
     assert np.isnan([found.std, found.low, found.high]).all()
+    missing = dict.fromkeys(("std", "low", "high"))
+    assert found.known() == {"n": 1, "mean": 0.5, "smallest": 0.5, "largest": 0.5} | missing

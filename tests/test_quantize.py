@@ -6,7 +6,6 @@ import safetensors.numpy
 
 from jaxdl import predict, train
 from jaxdl.quantize import __main__ as quantize
-from jaxdl.quantize import report as quantize_report
 
 
 @pytest.fixture(scope="module")
@@ -15,11 +14,6 @@ def run(tmp_path_factory):
     argv = ["--dataset", "digits", "--optimizer", "adam", "--epochs", "5", "--quiet", "--no-tensorboard"]
     assert train.main([*argv, "--normalize", "--hidden", "32", "--out", str(out)]) == 0
     return out
-
-
-@pytest.fixture(autouse=True)
-def _short(monkeypatch):
-    monkeypatch.setattr(quantize_report, "SECONDS", 0.0)
 
 
 def quantized(run, out, *argv):
@@ -119,3 +113,10 @@ def test_what_is_in_int8_is_not_quantized_again(run, tmp_path, capsys):
     capsys.readouterr()
     assert quantize.main([str(tmp_path / "q"), "--out", str(tmp_path / "again")]) == 2
     assert "is in int8 already" in capsys.readouterr().err
+
+
+def test_int8_is_not_trained_further(run, tmp_path, capsys):
+    quantized(run, tmp_path / "q", "--no-onnx")
+    capsys.readouterr()
+    assert train.main(["--out", str(tmp_path / "q"), "--resume"]) == 2
+    assert "was written by python -m jaxdl.quantize; only that command goes on with it" in capsys.readouterr().err

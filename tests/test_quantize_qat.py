@@ -9,7 +9,7 @@ from flax import nnx
 from torch.ao import quantization as ao
 
 from jaxdl import tree
-from jaxdl.methods.quantize import calibrate, layers, qat
+from jaxdl.methods.quantize import calibrate, convert, layers, qat
 from jaxdl.methods.quantize.layers import Scheme
 from jaxdl.models import CNN
 from jaxdl.nn.conv import Conv2d
@@ -115,7 +115,7 @@ def test_parameters_keep_their_names_and_other_statistics_are_kept():
 def test_a_network_learns_with_rounded_weights():
     model = CNN((8, 8, 1), 5, channels=(2, 3), hidden=4, rngs=nnx.Rngs(0))
     x = jnp.asarray(RNG.normal(size=(10, 8, 8, 1)), jnp.float32)
-    found = calibrate.ranges(lambda see: layers.observe(model, [x], see), "minmax")
+    found = calibrate.ranges(lambda see: convert.observe(model, [x], see), "minmax")
     graph, params, stats = parts(qat.fake_quantize(model, Scheme(), found))
     grads = jax.jit(jax.grad(lambda params: (nnx.merge(graph, params, stats)(x) ** 2).mean()))(params)
     for name, gradient in tree.flatten(grads).items():

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxdl.methods.quantize import calibrate, layers, qdq
+from jaxdl.methods.quantize import calibrate, convert
 from jaxdl.methods.quantize.layers import Scheme
 from jaxdl.models import CNN, Net
 
 onnx = pytest.importorskip("onnx")
+qdq = pytest.importorskip("jaxdl.methods.quantize.qdq")
 onnxruntime = pytest.importorskip("onnxruntime")
 
 SHAPE, MEAN, STD = (9, 8, 2), (0.4, 0.6), (0.3, 0.2)
@@ -27,8 +28,8 @@ def prepared() -> jax.Array:
 
 
 def quantized(model: nnx.Module, per_channel: bool = True, bits: int = 8) -> nnx.Module:
-    ranges = calibrate.ranges(lambda see: layers.observe(model, [prepared()], see), "minmax")
-    return layers.quantize(model, Scheme(per_channel, bits), ranges)
+    ranges = calibrate.ranges(lambda see: convert.observe(model, [prepared()], see), "minmax")
+    return convert.quantize(model, Scheme(per_channel, bits), ranges)
 
 
 def run(path, model: nnx.Module) -> np.ndarray:
@@ -59,7 +60,7 @@ def test_codes_scales_and_zero_points_are_ours(name, tmp_path):
     ours = quantized(MAKERS[name]())
     run(tmp_path / "m.onnx", ours)
     constants = [onnx.numpy_helper.to_array(part) for part in onnx.load(tmp_path / "m.onnx").graph.initializer]
-    for layer in layers.quantized_layers(ours).values():
+    for layer in convert.quantized_layers(ours).values():
         codes = layer.weight.get_metadata()["layout"].to_torch(np.asarray(layer.weight[...]))
         assert any(part.dtype == np.int8 and np.array_equal(part, codes) for part in constants)
         for value in (layer.weight_scale[...], layer.input_scale[...]):
@@ -94,7 +95,7 @@ def test_it_takes_any_number_of_images(name, tmp_path):
     [
         (nnx.Module, "only net and cnn have an ONNX form in int8; got Module"),
         (lambda: MAKERS["net"](activation="silu"), "an activation of relu, elu, tanh"),
-        (lambda: layers.quantize(MAKERS["net"](), Scheme()), "needs ranges of the inputs"),
+        (lambda: convert.quantize(MAKERS["net"](), Scheme()), "needs ranges of the inputs"),
         (lambda: quantized(MAKERS["net"](), bits=7), "ONNX has no codes of 7 bits"),
     ],
 )

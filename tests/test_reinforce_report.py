@@ -27,7 +27,7 @@ def test_the_report_has_each_seed_and_their_spread(tmp_path):
     assert "mean of 2 seeds: 4.0 (std 1.4); solved (at least 5) by 1 of 2" in text
     found = json.loads((tmp_path / "reinforce.json").read_text())
     assert [row["solved_after"] for row in found["seeds"]] == [20, None]
-    assert found["greedy_return"]["lowest"] == 3.0
+    assert found["greedy_return"]["smallest"] == 3.0
     assert (tmp_path / "returns.png").read_bytes()[:4] == b"\x89PNG"
 
 
@@ -39,5 +39,5 @@ def test_a_curve_leaves_out_updates_in_which_no_episode_ended(tmp_path):
 
 
 def test_without_a_threshold_nothing_is_solved():
-    assert report.verdict([1.0], None) == "Greedy return, mean of 1 seeds: 1.0 (std 0.0)"
+    assert report.verdict([1.0], None) == "Greedy return, mean of 1 seeds: 1.0"
     assert report.solved_after((np.asarray([1]), np.asarray([9.0])), None) is None

@@ -1,10 +1,14 @@
+import importlib
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from jaxdl.engine.run_folder import RunFolder, new_path, read_config
+import jaxdl
+from jaxdl.config import TrainConfig
+from jaxdl.engine.run_folder import RunFolder, command_of, new_path, read_config, resumed
 
 
 def test_one_process_at_a_time_holds_a_folder(tmp_path):
@@ -63,3 +67,23 @@ def test_config_is_read_or_one_line_says_why_not(tmp_path):
         read_config(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"options": {}, "images": {}, "data": {}}))
     assert read_config(tmp_path)["options"] == {}
+
+
+def test_a_run_is_resumed_by_the_command_that_wrote_it(tmp_path):
+    known = {"command": "python -m jaxdl.train", "options": {}}
+    (tmp_path / "config.json").write_text(json.dumps(known))
+    assert resumed(tmp_path, TrainConfig()) == known
+    (tmp_path / "config.json").write_text(json.dumps(known | {"command": "python -m jaxdl.prune"}))
+    with pytest.raises(ValueError, match=r"written by python -m jaxdl\.prune; only that command goes on with it"):
+        resumed(tmp_path, TrainConfig())
+    (tmp_path / "config.json").write_text("{}")  # of a version that did not say
+    assert resumed(tmp_path, TrainConfig()) == {}
+
+
+COMMANDS = sorted(path.parent.name for path in Path(jaxdl.__file__).parent.glob("*/__main__.py"))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_options_of_a_command_tell_its_name(name):
+    command = importlib.import_module(f"jaxdl.{name}.__main__")
+    assert command_of(getattr(command, f"{name.title()}Config")()) == command.PROG

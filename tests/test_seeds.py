@@ -56,6 +56,19 @@ def test_a_resumed_command_keeps_its_options_and_may_have_more_seeds(tmp_path):
         pass
 
 
+class OtherConfig(Config):
+    """Of another command with the same options."""
+
+
+def test_the_run_of_another_command_is_not_resumed(tmp_path):
+    out = ["--out", str(tmp_path / "run")]
+    with opened(seeds.read_options(out, OtherConfig(), "x")):
+        pass
+    with pytest.raises(ValueError, match=r"written by python -m jaxdl\.other; only that command goes on with it"):
+        seeds.read_options(["--resume", *out], Config(), "x")
+    assert seeds.read_options(["--resume", *out], OtherConfig(), "x").run.resume
+
+
 def test_a_run_that_never_began_is_resumed_from_its_start(tmp_path):
     config = seeds.read_options(["--resume", "--out", str(tmp_path / "run"), "--lr", "0.7"], Config(), "x")
     assert config.own.lr == 0.7

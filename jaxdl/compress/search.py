@@ -15,7 +15,7 @@ from jaxdl.data.sources import Source
 from jaxdl.engine import parallel
 from jaxdl.engine.checkpoint import Checkpoints
 from jaxdl.engine.loop import fit
-from jaxdl.engine.run_folder import read_config
+from jaxdl.engine.run_folder import resumed
 from jaxdl.inference import Trained
 from jaxdl.methods import compose
 from jaxdl.methods.compose import Composition
@@ -152,7 +152,7 @@ def train_in_full(config: CompressConfig, trained: Trained, source: Source, chos
     config = with_composition(config, trained, chosen)
     config = replace(config, unused | {"out": folder, "resume": there})
     if there:
-        before = read_config(folder)
+        before = resumed(folder, config)
         recorded = replace(config, before["options"] | before["technique"])
         config = same_run(recorded, replace(config, {"chunk_steps": recorded.run.chunk_steps}))
     status = train(config, lambda config, source: technique_of(config, source)[0])

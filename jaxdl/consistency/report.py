@@ -9,6 +9,7 @@ import numpy as np
 from jaxdl import comparison, files
 from jaxdl.consistency.options import METHODS, ConsistencyConfig, ConsistencyOptions, technique, with_method
 from jaxdl.engine import figure, table
+from jaxdl.engine.metrics import spread
 
 COLOUR, BASE = "#0b62a4", "#7d8894"
 
@@ -53,7 +54,7 @@ def report(found: Mapping[str, Sequence[float]], options: ConsistencyOptions, fo
         name: {
             "accuracies": list(values),
             "mean": float(np.mean(values)),
-            "std": float(np.std(values, ddof=1)) if len(values) > 1 else 0.0,
+            "std": spread(values).known()["std"],
             "gain": float(np.mean(values)) - base,
         }
         for name, values in found.items()
@@ -67,7 +68,7 @@ def report(found: Mapping[str, Sequence[float]], options: ConsistencyOptions, fo
         (
             name,
             f"{row['mean']:.2%}",
-            f"{100 * row['std']:.2f}",
+            "" if row["std"] is None else f"{100 * row['std']:.2f}",
             f"{min(row['accuracies']):.2%}",
             f"{max(row['accuracies']):.2%}",
             f"{100 * row['gain']:+.2f}",

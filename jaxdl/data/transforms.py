@@ -2,25 +2,22 @@
 
 ``batch["image"]`` is (B, H, W, C); other entries pass through untouched (`mixup` also changes ``batch["label"]``).
 Each example has its own randomness, and the same key gives the same result. Geometry fills with zeros, so it
-belongs before `normalize`: ``compose(to_float, parse("crop:2,rotate:10"), normalize(mean, std))``.
+belongs before `normalize`: ``compose(to_float, random_crop(2), normalize(mean, std))``.
 """
 
-import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
-from jaxdl.config import nearest
+from jaxdl.data import warp
 from jaxdl.scalar import known
 from jaxdl.typing import Array, Batch, Scalar
 
 Transform = Callable[[Array, Batch], Batch]
-Maker = tuple[tuple[float, ...], Callable[..., Transform]]  # default numbers, and what takes them
-SHAPING = ("crop",)  # names whose numbers are sizes: a program is made for each
 
 
 def compose(*transforms: Transform) -> Transform:
@@ -84,7 +81,7 @@ def random_crop(padding: int) -> Transform:
         image = _images(batch)
         corner = jax.random.randint(key, (len(image), 2), 0, 2 * padding + 1)
         padded = jnp.pad(image, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
-        return {**batch, "image": crop(padded, corner, (image.shape[1], image.shape[2]))}
+        return {**batch, "image": warp.crop(padded, corner, (image.shape[1], image.shape[2]))}
 
     return apply
 
@@ -128,7 +125,7 @@ def random_affine(degrees: Scalar, translate: Scalar = 0, scale: Scalar = 0) -> 
         draw = jax.random.uniform(key, (len(image), 4), image.dtype, -1, 1)
         angle, zoom = draw[:, 0] * (degrees * (math.pi / 180)), 1 + draw[:, 1] * scale
         shift = draw[:, 2:] * translate * sides[None]
-        return {**batch, "image": affine(image, angle, zoom, shift)}
+        return {**batch, "image": warp.affine(image, angle, zoom, shift)}
 
     return apply
 
@@ -187,104 +184,6 @@ def mixup(alpha: Scalar, num_classes: int) -> Transform:
     return apply
 
 
-def parse(spec: str, num_classes: int, numbers: Sequence[Scalar] | None = None) -> Transform:
-    """The composition that a command line asks for, such as ``"crop:2,rotate:10,erase"``.
-
-    Names are joined by commas and applied in that order; numbers follow a name after colons and may be left out
-    from the right. An empty text is the identity. The names with their defaults::
-
-        crop:2             pixels of padding                         `random_crop`
-        flip:0.5           probability                               `random_horizontal_flip`
-        rotate:10          degrees                                   `random_affine`
-        affine:10:0.1:0.1  degrees, translation, change of scale     `random_affine`
-        erase:0.5          probability                               `random_erasing`
-        mixup:0.2          alpha                                     `mixup`
-
-    Args:
-      spec: the text.
-      num_classes: of the data set, for mixup.
-      numbers: in place of those that `strengths` finds in the text, as many.
-
-    Raises:
-      ValueError: unknown names, with the nearest known, and wrong numbers: all of them in one line.
-    """
-    transforms, wrong, items = [], [], _items(spec)
-    given = None if numbers is None else iter(numbers)
-    for item in items:
-        try:
-            transforms.append(_make(item, num_classes, given))
-        except ValueError as error:
-            wrong.append(f"{item!r}: {error}")
-    if sum(item.split(":")[0] == "mixup" for item in items) > 1:
-        wrong.append("mixup can be given once only")
-    if wrong:
-        raise ValueError(f"--augment: {'; '.join(wrong)}")
-    return compose(*transforms)
-
-
-def crop(image: Array, corner: Array, size: tuple[int, int]) -> Array:
-    """A window of each image, without resampling.
-
-    Args:
-      image: (B, H, W, C).
-      corner: (B, 2) int32, the window's first row and column; the window has to lie inside the image.
-      size: rows and columns of the window.
-    """
-    # Two gathers of whole lines: on a CPU the fastest of seven formulations, and exact.
-    for axis, length in enumerate(size, 1):
-        lines = corner[:, axis - 1, None] + jnp.arange(length, dtype=corner.dtype)[None]
-        lines = jnp.expand_dims(lines, (2, 3) if axis == 1 else (1, 3))
-        image = jnp.take_along_axis(image, lines, axis, mode="promise_in_bounds")
-    return image
-
-
-def affine(image: Array, angle: Array, scale: Array, shift: Array) -> Array:
-    """Rotated and magnified about the centre, then shifted; bilinear, with zeros outside.
-
-    The same as torch's ``affine_grid`` and ``grid_sample`` with ``align_corners=False`` and zero padding, where
-    the grid is meant in pixels: a rotation stays one when H != W.
-
-    Args:
-      image: (B, H, W, C), floating point.
-      angle: (B,) radians, positive turns counter-clockwise.
-      scale: (B,) magnification.
-      shift: (B, 2) pixels down and to the right.
-    """
-    height, width = image.shape[1:3]
-    y = _centred(height, image.dtype)[None, :, None] - shift[:, 0, None, None]
-    x = _centred(width, image.dtype)[None, None, :] - shift[:, 1, None, None]
-    cos, sin = ((f(angle) / scale)[:, None, None] for f in (jnp.cos, jnp.sin))
-    return _bilinear(image, cos * y + sin * x + (height - 1) / 2, cos * x - sin * y + (width - 1) / 2)
-
-
-def _bilinear(image: Array, y: Array, x: Array) -> Array:
-    """The image at fractional rows and columns, both (B, H, W), zero outside."""
-    n, height, width, channels = image.shape
-    pixels = jnp.pad(image, ((0, 0), (1, 1), (1, 1), (0, 0))).reshape(n, -1, channels)
-    row, down = _split(y, height)
-    col, right = _split(x, width)
-    first = (row * (width + 2) + col).reshape(n, -1, 1)
-
-    def tap(step: int) -> Array:
-        return jnp.take_along_axis(pixels, first + step, 1, mode="promise_in_bounds").reshape(image.shape)
-
-    # Every tap is used once: used twice, XLA's CPU compiler gathers it twice.
-    upper = (1 - right) * tap(0) + right * tap(1)
-    lower = (1 - right) * tap(width + 2) + right * tap(width + 3)
-    return (1 - down) * upper + down * lower
-
-
-def _split(position: Array, size: int) -> tuple[Array, Array]:
-    """The line before a position in an image with a border of one zero, and how far the position is past it."""
-    position = jnp.clip(position + 1, 0, size + 1)
-    line = jnp.minimum(jnp.floor(position), size)
-    return line.astype(jnp.int32), (position - line)[..., None]
-
-
-def _centred(size: int, dtype: jnp.dtype) -> Array:
-    return jnp.arange(size, dtype=dtype) - (size - 1) / 2
-
-
 def _rectangles(
     key: Array, image: Array, scale: tuple[float, float], ratio: tuple[float, float]
 ) -> tuple[Array, Array]:
@@ -323,58 +222,3 @@ def _images(batch: Batch) -> Array:
 def _check_probability(name: str, p: Scalar) -> None:
     if known(p) and not 0 <= p <= 1:
         raise ValueError(f"{name} expects a probability between 0 and 1; got {p}")
-
-
-def strengths(spec: str) -> tuple[str, tuple[float, ...]]:
-    """What stays of an augmentation when its numbers are taken out, and these, as `parse` takes them.
-
-    Two that leave the same text are one program. The padding of a crop is a size, not a strength, and stays.
-
-    Raises:
-      ValueError: as `parse`.
-    """
-    parse(spec, num_classes=1)
-    frame, numbers = [], []
-    for item in _items(spec):
-        name, values = _read(item, _makers(1))
-        frame.append(f"{name}:{values[0]:g}" if name in SHAPING else name)
-        numbers += () if name in SHAPING else values
-    return ",".join(frame), tuple(numbers)
-
-
-def _items(spec: str) -> list[str]:
-    return [item.strip() for item in spec.split(",")] if spec.strip() else []
-
-
-def _makers(num_classes: int) -> Mapping[str, Maker]:
-    return {
-        "crop": ((2,), random_crop),
-        "flip": ((0.5,), random_horizontal_flip),
-        "rotate": ((10,), random_affine),
-        "affine": ((10, 0.1, 0.1), random_affine),
-        "erase": ((0.5,), random_erasing),
-        "mixup": ((0.2,), lambda alpha: mixup(alpha, num_classes)),
-    }
-
-
-def _make(item: str, num_classes: int, given: Iterator[Scalar] | None) -> Transform:
-    makers = _makers(num_classes)
-    name, values = _read(item, makers)
-    if given is not None and name not in SHAPING:
-        values = tuple(itertools.islice(given, len(values)))
-    return makers[name][1](*values)
-
-
-def _read(item: str, makers: Mapping[str, Maker]) -> tuple[str, tuple[Scalar, ...]]:
-    """The name, and its numbers with the defaults of those that are left out."""
-    name, *texts = item.split(":")
-    if name not in makers:
-        raise ValueError(f"unknown name{nearest(name, makers)} (there are {' '.join(makers)})")
-    defaults, _ = makers[name]
-    if len(texts) > len(defaults):
-        raise ValueError(f"at most {len(defaults)} numbers after {name}; got {len(texts)}")
-    try:
-        numbers = tuple(float(text) for text in texts)
-    except ValueError:
-        raise ValueError(f"expected numbers after {name}; got {', '.join(texts)}") from None
-    return name, numbers + defaults[len(numbers) :]

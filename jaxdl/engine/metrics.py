@@ -52,6 +52,10 @@ class Spread(NamedTuple):
     smallest: float
     largest: float
 
+    def known(self) -> dict[str, float | None]:
+        """By name, for a JSON file: None for what one value does not tell."""
+        return {name: None if math.isnan(value) else value for name, value in self._asdict().items()}
+
 
 def spread(values: Sequence[float]) -> Spread:
     """The `Spread` of some numbers, at least one."""

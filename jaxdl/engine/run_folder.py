@@ -74,6 +74,26 @@ def read_config(path: Path) -> dict[str, Any]:
     return files.read_json(path / "config.json", f"{path} holds no run (no config.json in it)")
 
 
+def command_of(config: Any) -> str:
+    """How a user calls the command with these options, whose class has its name: ``PruneConfig``."""
+    return f"python -m jaxdl.{type(config).__name__.removesuffix('Config').lower()}"
+
+
+def resumed(path: Path, config: Any) -> dict[str, Any]:
+    """What ``config.json`` says of the run that the command with these options is to go on with.
+
+    Raises:
+      FileNotFoundError, ValueError: as `read_config`; another command wrote it.
+    """
+    known, own = read_config(path), command_of(config)
+    writer = known.get("command", own)
+    if writer != own:
+        raise ValueError(
+            f"the run in {path} was written by {writer}; only that command goes on with it, not {own}"
+        )
+    return known
+
+
 def new_path(root: Path, name: str) -> Path:
     """``root/name-1``, or the next number that is free; the folder is created."""
     number = 1

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from jaxdl import files
 from jaxdl.config import parse, replace, to_dict
-from jaxdl.engine.run_folder import RunFolder, new_path, read_config
+from jaxdl.engine.run_folder import RunFolder, command_of, new_path, read_config, resumed
 
 Config = TypeVar("Config")
 
@@ -40,7 +40,8 @@ def read_options(argv: Sequence[str], default: Config, prog: str) -> Config:
     """The options of a command line, over those of the run that it resumes.
 
     Raises:
-      ValueError: a resumed run that was started with other options (all that differ), or fewer than 1 seed.
+      ValueError: a resumed run that another command wrote, or that was started with other options (all that
+        differ); fewer than 1 seed.
     """
     config = parse(default, argv, prog)
     options = to_dict(config)
@@ -53,7 +54,7 @@ def read_options(argv: Sequence[str], default: Config, prog: str) -> Config:
     out = Path(options["out"])
     if not (out / "config.json").exists():
         return config
-    recorded = replace(default, read_config(out)["options"])
+    recorded = replace(default, resumed(out, default)["options"])
     config, before = parse(recorded, argv, prog), to_dict(recorded)
     changed = [
         f"--{name.replace('_', '-')} was {before[name]}, is {now}"
@@ -98,4 +99,5 @@ def write_config(opened: RunFolder, config: Any, data: Mapping[str, str]) -> Non
     """Writes ``config.json``: what is needed to resume the run and to repeat it."""
     versions = {package: importlib.metadata.version(package) for package in PACKAGES}
     options = to_dict(config) | {"out": None, "resume": False}
-    files.write_json(opened.config, {"options": options, "data": {**data}, "versions": versions})
+    known = {"command": command_of(config), "options": options, "data": {**data}, "versions": versions}
+    files.write_json(opened.config, known)

@@ -1,7 +1,6 @@
 """What weights of another task are worth: the same training with and without them, as a table and a picture."""
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +67,7 @@ def gains(found: Accuracies) -> dict[int, dict[str, Any]]:
         count: [100 * (a - b) for a, b in zip(arms["pretrained"], arms["scratch"], strict=True)]
         for count, arms in found.items()
     }
-    return {count: _json(spread(values)._asdict()) for count, values in differences.items()}
+    return {count: spread(values).known() for count, values in differences.items()}
 
 
 def rows(found: Accuracies) -> list[str]:
@@ -103,7 +102,3 @@ def draw(found: Accuracies, path: Path) -> None:
 def _mean(values: Sequence[float]) -> str:
     found = spread([100 * value for value in values])
     return f"{found.mean:.2f} ± {found.std:.2f}%" if found.n > 1 else f"{found.mean:.2f}%"
-
-
-def _json(values: Mapping[str, float]) -> dict[str, float | None]:
-    return {name: None if math.isnan(value) else value for name, value in values.items()}

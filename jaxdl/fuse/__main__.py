@@ -52,8 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.points < 3:
             raise ValueError(f"--points must be at least 3; got {options.points}")
         from jaxdl.fuse import report as fuse_report
+        from jaxdl.fuse.fusion import Fusion
 
-        fusion = fuse_report.Fusion(options.runs, options.data_dir)
+        fusion = Fusion(options.runs, options.data_dir)
         out = _folder(options.out)
         print("\n".join(fuse_report.report(fusion, out, options.points, options.seed)))
     except (ValueError, TypeError, OSError) as error:

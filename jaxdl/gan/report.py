@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxdl import files
 from jaxdl.engine import figure, table
+from jaxdl.engine.metrics import spread
 from jaxdl.gan.judge import Judge
 
 COLUMNS = 20  # samples in a row of the picture over time
@@ -33,20 +34,14 @@ def report(folder: Path, seeds: Sequence[int], judge: Judge | None, classes: Seq
     found: dict[str, Any] = {"classes": list(classes), "seeds": rows}
     text = []
     if judge:
-        found |= {"real": judge.real, **{name: spread([row[name] for row in rows]) for name in NAMES}}
+        found |= {"real": judge.real, **{name: spread([row[name] for row in rows]).known() for name in NAMES}}
         text = shown(rows, judge.real)
     files.write_json(folder / "gan.json", found)
     return "\n".join([*text, f"samples: {folder / 'samples.png'}"])
 
 
-def spread(values: Sequence[float]) -> dict[str, float]:
-    """Mean, standard deviation between the seeds (0 where there is one), lowest and highest."""
-    std = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-    return {"mean": float(np.mean(values)), "std": std, "lowest": min(values), "highest": max(values)}
-
-
 def shown(rows: Sequence[dict[str, Any]], real: dict[str, Any]) -> list[str]:
-    """The table: a row a seed, their mean and standard deviation, and real images for comparison."""
+    """The table: a row a seed, of several their mean and standard deviation, and real images for comparison."""
     titles = ("", "Frechet distance", "confident", "imbalance", "smallest class", "largest class")
     named = [(f"seed {row['seed']}", row) for row in rows] + [("real images", real)]
     cells = [
@@ -62,8 +57,8 @@ def shown(rows: Sequence[dict[str, Any]], real: dict[str, Any]) -> list[str]:
     ]
     both = [spread([row[name] for row in rows]) for name in NAMES]
     forms = ("{:.2f}", "{:.2%}", "{:.3f}")
-    for part in ("mean", "std"):
-        values = [form.format(own[part]) for form, own in zip(forms, both, strict=True)]
+    for part in ("mean", "std") if len(rows) > 1 else ():
+        values = [form.format(getattr(own, part)) for form, own in zip(forms, both, strict=True)]
         cells.insert(-1, (part, *values, "", ""))  # pyright: ignore[reportArgumentType]
     return table.lines(titles, cells)
 

@@ -15,7 +15,7 @@ from jaxdl.config import replace
 from jaxdl.data import sources
 from jaxdl.data.loader import stored_order
 from jaxdl.data.sources import Source
-from jaxdl.engine import figure, parallel, table, weights
+from jaxdl.engine import figure, parallel, table, timing, weights
 from jaxdl.engine import metrics as averages
 from jaxdl.engine.metrics import spread
 from jaxdl.engine.run_folder import read_config
@@ -24,7 +24,6 @@ from jaxdl.methods.prune import masks
 from jaxdl.methods.prune.plan import Plan, natively
 from jaxdl.prune.options import PROG, PruneConfig, amount_of
 from jaxdl.prune.technique import plan_of, state_dict
-from jaxdl.quantize.report import jitted, seconds
 
 PACKED = "packed.safetensors"
 SHARES = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98)
@@ -133,7 +132,7 @@ def measured(model: Trained, weights: Path, dense: Trained, source: Source) -> d
         "sparsity": 1 - others / every,
         "parameters": tree.size(params),
         "bytes": weights.stat().st_size,
-        "latency": 1e6 * seconds(jitted(model), source.test["image"], 1),
+        "latency": 1e6 * timing.seconds(model.predict, source.test["image"]),
     }
 
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from jaxdl import files
 from jaxdl.config import DataOptions, ModelOptions, fail, parse, replace, to_dict
-from jaxdl.engine.run_folder import RunFolder, new_path, read_config
-from jaxdl.quantized import CODES, QuantizeConfig, QuantizeOptions, calibrated, save, scheme
+from jaxdl.engine.run_folder import RunFolder, command_of, new_path, read_config
+from jaxdl.quantize.options import PROG, QuantizeConfig, QuantizeOptions
 from jaxdl.train import command
 
 if TYPE_CHECKING:  # they import jax, which --help does not need
@@ -23,7 +23,6 @@ if TYPE_CHECKING:  # they import jax, which --help does not need
     from jaxdl.data.sources import Source
     from jaxdl.inference import Trained
 
-PROG = "python -m jaxdl.quantize"
 # Of the training with --method qat, where not given: small steps from weights that are good already.
 TRAINING = {"epochs": 1, "optimizer": "adam", "lr": 1e-4, "schedule": "cosine"}
 HANDED_ON = ("label_smoothing", "class_weight", "l1", "l2", "seed")  # beside the options of data and model
@@ -56,10 +55,12 @@ def run_config(options: QuantizeOptions, resume: bool) -> QuantizeConfig:
     Raises:
       FileNotFoundError, ValueError: there is no such run, or it has no weights of float32.
     """
+    from jaxdl.quantize import codes
+
     if options.run is None:
         raise ValueError("expected the folder of a run; see --help")
     recorded = read_config(options.run)["options"]
-    if (options.run / CODES).exists() and not resume:
+    if (options.run / codes.FILE).exists() and not resume:
         raise ValueError(f"{options.run} is in int8 already; quantize the run it was made of")
     names = [field.name for group in (DataOptions, ModelOptions) for field in dataclasses.fields(group)]
     return replace(QuantizeConfig(), TRAINING | {name: recorded[name] for name in (*names, *HANDED_ON)})
@@ -78,18 +79,20 @@ def convert(config: QuantizeConfig, out: Path) -> int:
     """Quantizes a trained run, writes the folder and its report, and returns the exit status."""
     from jaxdl import inference
     from jaxdl.engine.host import set_up
+    from jaxdl.quantize import codes
     from jaxdl.quantize import report as quantize_report
 
     set_up()
     options, run = config.quantize, config.quantize.run or Path()
     trained = inference.load(run)
     source = source_of(trained, config.data.data_dir)
-    ranges = None if options.method == "dynamic" else calibrated(trained, source, options)
+    ranges = None if options.method == "dynamic" else codes.calibrated(trained, source, options)
     with contextlib.closing(RunFolder(out, resume=False)) as folder:
-        save(out, trained, options, ranges)
+        codes.save(out, trained, options, ranges)
         recorded = to_dict(config)
-        technique = {field.name: recorded[field.name] for field in dataclasses.fields(options)}
-        files.write_json(folder.config, read_config(run) | {"technique": technique})
+        own = {field.name: recorded[field.name] for field in dataclasses.fields(options)}
+        known = read_config(run) | {"command": command_of(config), "technique": own}
+        files.write_json(folder.config, known)
         quantize_report.report(out, trained, source)
     return 0
 
@@ -100,6 +103,7 @@ def finish(out: Path, data_dir: Path | None) -> int:
     from jaxdl.data import sources
     from jaxdl.engine.checkpoint import Checkpoints
     from jaxdl.methods.quantize import qat
+    from jaxdl.quantize import codes
     from jaxdl.quantize import report as quantize_report
 
     recorded = read_config(out)
@@ -109,7 +113,7 @@ def finish(out: Path, data_dir: Path | None) -> int:
         last = checkpoints.restore(build.job(config, source, technique(config, source)).state, print)
     if last is None:
         raise FileNotFoundError(f"{out} has no checkpoint, which the ranges of the inputs are in")
-    save(out, inference.load(out), config.quantize, qat.trained_ranges(last[0].stats))
+    codes.save(out, inference.load(out), config.quantize, qat.trained_ranges(last[0].stats))
     quantize_report.report(out, inference.load(config.quantize.run or Path()), source)
     return 0
 
@@ -118,19 +122,20 @@ def technique(config: QuantizeConfig, source: "Source") -> "Technique":
     """Training from the weights of the run, with rounded weights and inputs.
 
     Raises:
-      ValueError: a run of other images or classes, or as `calibrated`.
+      ValueError: a run of other images or classes, or as `jaxdl.quantize.codes.calibrated`.
     """
     from flax import nnx
 
     from jaxdl import build, inference
     from jaxdl.methods.quantize import qat
+    from jaxdl.quantize import codes
 
     start = inference.load(config.quantize.run or Path())
-    ranges = calibrated(start, source, config.quantize)
+    ranges = codes.calibrated(start, source, config.quantize)
 
     def faked(net: nnx.Module) -> nnx.Module:
         nnx.update(net, start.state.params, start.state.stats)
-        return qat.fake_quantize(net, scheme(config.quantize), ranges)
+        return qat.fake_quantize(net, codes.scheme(config.quantize), ranges)
 
     return build.Technique(seen=lambda _: start.seen, model=faked, deploy=qat.plain)
 

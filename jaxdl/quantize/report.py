@@ -1,21 +1,20 @@
 """What int8 is worth: accuracy, size and time of a run before and after, as a table, a file and a figure."""
 
 import statistics
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
-from jaxdl import files, quantized
+from jaxdl import files
 from jaxdl.data.sources import Source
-from jaxdl.engine import figure, table
+from jaxdl.engine import figure, table, timing
 from jaxdl.inference import Trained
-from jaxdl.methods.quantize import layers, qdq
+from jaxdl.methods.quantize import convert
+from jaxdl.quantize import codes
+from jaxdl.quantize.options import QuantizeOptions
 
-SECONDS = 1.0  # that a call is timed for
 BATCHES = (1, 500)
 COLOURS = {"float32": "#7d8894", "int8": "#0b62a4"}
 
@@ -25,13 +24,13 @@ Row = dict[str, Any]
 
 def report(out: Path, before: Trained, source: Source) -> None:
     """Measures the run and its form in ``out``; prints, writes ``quantize.json`` and ``quantize.png``."""
-    options = quantized.options_of(out)
-    after, plain = quantized.load(out), (options.run or Path()) / "weights.safetensors"
-    names = layers.quantized_layers(after.model)
+    options = codes.options_of(out)
+    after, plain = codes.load(out), (options.run or Path()) / "weights.safetensors"
+    names = convert.quantized_layers(after.model)
     model = before.config.model.model
     print(f"{model}: {len(names)} layers in int8 ({shortened(list(names))}), {described(options)}")
     test = {name: np.asarray(rows[:]) for name, rows in source.test.items()}
-    forms = [("XLA", "float32", plain, jitted(before)), ("XLA", "int8", out / quantized.CODES, jitted(after))]
+    forms = [("XLA", "float32", plain, before.predict), ("XLA", "int8", out / codes.FILE, after.predict)]
     forms += onnx_forms(out, before, after) if options.onnx else []
     rows = measured(forms, test)
     print(printed(rows))
@@ -61,16 +60,12 @@ def compare(folders: Sequence[Path], out: Path) -> int:
     return 0
 
 
-def jitted(trained: Trained) -> Predict:
-    """The predictions of a model, compiled by XLA."""
-    run = jax.jit(trained.predict_step)
-    return lambda images: np.asarray(run(trained.state, {"image": images}))
-
-
 def onnx_forms(out: Path, before: Trained, after: Trained) -> list[tuple[str, str, Path, Predict]]:
     """The two models as ONNX files in ``out``, run by onnxruntime; none, with a line, where that cannot be."""
     try:
         import onnxruntime
+
+        from jaxdl.methods.quantize import qdq
 
         if after.seen.fit:
             raise ValueError("they would need a step that brings images to the model's shape")
@@ -101,7 +96,7 @@ def measured(forms: Sequence[tuple[str, str, Path, Predict]], test: dict[str, np
         batches = [predict(batch) for batch in in_batches(test["image"], BATCHES[-1])]
         classes = np.concatenate(batches).argmax(-1)
         reference = classes if reference is None else reference
-        times = {f"us_{size}": 1e6 * seconds(predict, test["image"], size) / size for size in BATCHES}
+        times = {f"us_{size}": 1e6 * timing.seconds(predict, test["image"], size) / size for size in BATCHES}
         rows.append(
             {
                 "runtime": runtime,
@@ -120,19 +115,6 @@ def in_batches(images: np.ndarray, size: int) -> Iterator[np.ndarray]:
     return (images[first : first + size] for first in range(0, len(images), size))
 
 
-def seconds(predict: Predict, images: np.ndarray, size: int) -> float:
-    """The median time of a call with ``size`` images, once it is warm."""
-    batch = images[np.arange(size) % len(images)]
-    for _ in range(3):
-        predict(batch)
-    times, end = [], time.perf_counter() + SECONDS
-    while len(times) < 5 or time.perf_counter() < end:
-        start = time.perf_counter()
-        predict(batch)
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
-
-
 def printed(rows: Sequence[Row]) -> str:
     """The rows as text."""
     titles = ["", "accuracy", "same class", "size", "", *(f"us/image, {size} at once" for size in BATCHES)]
@@ -148,18 +130,18 @@ def printed(rows: Sequence[Row]) -> str:
 
 def verdict(rows: Sequence[Row]) -> str:
     """What the rows say: int8 against float32, each in its fastest runtime."""
-    plain, codes = ([row for row in rows if row["form"] == form] for form in ("float32", "int8"))
-    points, share = 100 * (codes[0]["accuracy"] - plain[0]["accuracy"]), codes[0]["bytes"] / plain[0]["bytes"]
+    plain, int8 = ([row for row in rows if row["form"] == form] for form in ("float32", "int8"))
+    points, share = 100 * (int8[0]["accuracy"] - plain[0]["accuracy"]), int8[0]["bytes"] / plain[0]["bytes"]
     speeds = []
     for size in BATCHES:
-        before, after = (min(part, key=lambda row: row[f"us_{size}"]) for part in (plain, codes))
+        before, after = (min(part, key=lambda row: row[f"us_{size}"]) for part in (plain, int8))
         ratio = before[f"us_{size}"] / after[f"us_{size}"]
         runtimes = f"{after['runtime']} against {before['runtime']}"
         speeds.append(f"{ratio:.2f} times as fast ({size} at once; {runtimes})")
     return f"int8: {points:+.2f} points at {share:.1%} of the size, {', '.join(speeds)}"
 
 
-def described(options: quantized.QuantizeOptions) -> str:
+def described(options: QuantizeOptions) -> str:
     """The method in a few words."""
     parts = [options.method, "per channel" if options.per_channel else "per tensor"]
     if options.method != "dynamic":

@@ -11,6 +11,7 @@ import numpy as np
 from jaxdl import files
 from jaxdl.engine import figure, table
 from jaxdl.engine.log import read_records
+from jaxdl.engine.metrics import spread
 
 MEAN, EACH, GOAL = "#0b62a4", "#9fb8cf", "#d98200"
 
@@ -35,7 +36,7 @@ def report(env: str, folder: Path, seeds: Sequence[int], threshold: float | None
     found = {
         "env": env,
         "threshold": threshold,
-        "greedy_return": {"mean": float(np.mean(greedy)), "std": _spread(greedy), "lowest": min(greedy)},  # pyright: ignore[reportArgumentType, reportCallIssue]
+        "greedy_return": spread(greedy).known(),
         "seeds": rows,
     }
     files.write_json(folder / "reinforce.json", found)
@@ -84,7 +85,9 @@ def shown(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 def verdict(greedy: Sequence[float], threshold: float | None) -> str:
     """The mean over the seeds, and whether all of them solve the environment."""
-    text = f"Greedy return, mean of {len(greedy)} seeds: {np.mean(greedy):.1f} (std {_spread(greedy):.1f})"
+    found = spread(greedy)
+    std = f" (std {found.std:.1f})" if found.n > 1 else ""
+    text = f"Greedy return, mean of {found.n} seeds: {found.mean:.1f}{std}"
     if threshold is None:
         return text
     count = sum(value >= threshold for value in greedy)
@@ -102,8 +105,8 @@ def draw(env: str, curves: Sequence[Curve], threshold: float | None, path: Path)
         low, high = max(steps[0] for steps, _ in curves), min(steps[-1] for steps, _ in curves)
         at = np.linspace(low, high, 200)
         values = np.stack([np.interp(at, steps, returns) for steps, returns in curves])
-        mean, spread = values.mean(0), values.std(0)
-        axes.fill_between(at, mean - spread, mean + spread, color=MEAN, alpha=0.15, lw=0)
+        mean, std = values.mean(0), values.std(0)
+        axes.fill_between(at, mean - std, mean + std, color=MEAN, alpha=0.15, lw=0)
         axes.plot(at, mean, color=MEAN, lw=2, label=f"mean of {len(curves)} seeds, ± standard deviation")
     if threshold is not None:
         axes.axhline(threshold, color=GOAL, lw=1.2, ls="--", label=f"solved: {threshold:g}")
@@ -112,8 +115,3 @@ def draw(env: str, curves: Sequence[Curve], threshold: float | None, path: Path)
     figure.title(axes, f"{env}: mean return of the episodes in training")
     axes.legend(loc="lower right", frameon=False)
     figure.save(drawing, path)
-
-
-def _spread(values: Sequence[float]) -> float:
-    """The standard deviation between seeds; 0 where there is one."""
-    return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0

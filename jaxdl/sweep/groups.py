@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from jaxdl.config import TrainConfig, to_dict
-from jaxdl.data import transforms
+from jaxdl.data import augmentation
 from jaxdl.typing import Scalar
 
 # Options that can be numbers to a program; beside them, those within an augmentation.
@@ -60,7 +60,7 @@ def program(config: TrainConfig, varying: Collection[str]) -> str:
     for name in _numbers(config, varying):
         options[name] = "a number"
     if "augment" in varying:
-        options["augment"] = transforms.strengths(config.data.augment)[0]
+        options["augment"] = augmentation.strengths(config.data.augment)[0]
     return json.dumps(options)
 
 
@@ -80,7 +80,7 @@ def _group(configs: Sequence[TrainConfig], places: tuple[int, ...], varying: Col
         name: np.asarray([option[name] for option in options], np.float32) for name in _numbers(own[0], varying)
     }
     if "augment" in varying:
-        numbers = [transforms.strengths(config.data.augment)[1] for config in own]
+        numbers = [augmentation.strengths(config.data.augment)[1] for config in own]
         values |= {"augment": np.asarray(numbers, np.float32)} if numbers[0] else {}
     return Group(own[0], places, tuple(config.run.seed for config in own), values)
 

@@ -1,6 +1,5 @@
 """What a sweep found: a table, ``sweep.json`` and ``sweep.png``."""
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -79,11 +78,8 @@ def _shown(found: Spread | None) -> tuple[str, ...]:
 
 def _setting(own: Sequence[Member]) -> dict[str, Any]:
     found = _spread(own)
-    numbers = found._asdict() if found else {}
-    known = {
-        name: None if isinstance(value, float) and math.isnan(value) else value for name, value in numbers.items()
-    }
-    return {"setting": own[0].setting, "members": [member.number for member in own], "accuracy": known or None}
+    accuracy = found.known() if found else None
+    return {"setting": own[0].setting, "members": [member.number for member in own], "accuracy": accuracy}
 
 
 def _member(member: Member) -> dict[str, Any]:

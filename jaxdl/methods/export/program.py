@@ -2,19 +2,17 @@
 
 import dataclasses
 import functools
-import statistics
-import time
 from collections.abc import Callable
 
 import jax
 import numpy as np
 from flax import nnx
 
+from jaxdl.engine import timing
 from jaxdl.engine.step import Prepare
 from jaxdl.typing import Array, PyTree
 
 Run = Callable[[np.ndarray], np.ndarray]  # images (N, H, W, C) uint8 -> logits (N, classes) float32
-CALLS = 300
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,17 +31,8 @@ class Loaded:
 
 
 def in_python(run: Run) -> Loaded:
-    """One that is called from Python; its latency is the median of many calls."""
-
-    def latency(image: np.ndarray) -> float:
-        batch, seconds = image[None], []
-        for _ in range(CALLS):
-            start = time.perf_counter()
-            run(batch)
-            seconds.append(time.perf_counter() - start)
-        return statistics.median(seconds)
-
-    return Loaded(run, latency)
+    """One that is called from Python."""
+    return Loaded(run, lambda image: timing.seconds(run, image[None]))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,8 @@ from flax import nnx
 from jaxdl import tree
 from jaxdl.methods.quantize import affine
 from jaxdl.methods.quantize.calibrate import Range
-from jaxdl.methods.quantize.layers import Scheme, channel_axis, check_finite, swap
+from jaxdl.methods.quantize.convert import swap
+from jaxdl.methods.quantize.layers import Scheme, channel_axis, check_finite
 from jaxdl.nn.conv import Conv2d
 from jaxdl.nn.linear import Linear
 from jaxdl.typing import Array, PyTree
@@ -56,7 +57,7 @@ class FakeQuantized(nnx.Module):
 
 
 def fake_quantize(model: nnx.Module, scheme: Scheme, ranges: dict[str, Range]) -> nnx.Module:
-    """A copy of the model that trains for int8; arguments and errors as those of `layers.quantize`."""
+    """A copy of the model that trains for int8; arguments and errors as those of `convert.quantize`."""
 
     def faked(name: str, layer: Linear | Conv2d) -> FakeQuantized:
         check_finite(layer.weight[...])

@@ -15,14 +15,15 @@ from typing import Any
 
 import numpy as np
 from flax import nnx
+from onnx import TensorProto
 
 from jaxdl import files
+from jaxdl.methods.onnx_nodes import IMAGE, LOGITS, Nodes
 from jaxdl.methods.quantize.layers import Quantized
 from jaxdl.models.cnn import CNN
 from jaxdl.models.net import Net
 from jaxdl.nn.activations import ACTIVATIONS
 
-OPSET, IR = 17, 8  # what runtimes of 2022 read
 OPERATORS = {ACTIVATIONS["relu"]: "Relu", ACTIVATIONS["elu"]: "Elu", ACTIVATIONS["tanh"]: "Tanh"}
 UNSIGNED = 128  # what makes an int8 code a uint8 one
 
@@ -34,113 +35,85 @@ def save(
 
     Args:
       path: the file.
-      model: a `Net` or a `CNN`, plain or as `layers.quantize` made it with ranges.
+      model: a `Net` or a `CNN`, plain or as `convert.quantize` made it with ranges.
       shape: (H, W, C) of its images.
       mean, std: per channel, of images in [0, 1]; empty where images are not normalized.
 
     Raises:
-      ModuleNotFoundError: the package onnx is not installed.
       ValueError: another model, an activation without an operator, layers without ranges or with codes of 7 bits.
     """
-    import onnx
-
-    data = _graph(model, shape, mean, std).SerializeToString()
-    onnx.checker.check_model(onnx.load_from_string(data))
-    files.write_atomic(path, lambda temporary: temporary.write_bytes(data))
-
-
-def _graph(model: nnx.Module, shape: tuple[int, int, int], mean: Sequence[float], std: Sequence[float]) -> Any:
-    from onnx import TensorProto, helper
-
     if not isinstance(model, Net | CNN):
         raise ValueError(f"only net and cnn have an ONNX form in int8; got {type(model).__name__}")
     writer = _Writer(model)
     x = writer.prepared(mean, std)
-    writer.cnn(model, x) if isinstance(model, CNN) else writer.net(model, x)
-    writer.nodes[-1].output[0] = "logits"
-    image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", *shape])
-    out = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", None])
-    graph = helper.make_graph(writer.nodes, "jaxdl", [image], [out], writer.constants)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR)
+    last, x = writer.cnn(model, x) if isinstance(model, CNN) else writer.net(model, x)
+    writer.linear(last, x, LOGITS)
+    data = writer.model(shape, last.bias.shape[0]).SerializeToString()
+    files.write_atomic(path, lambda temporary: temporary.write_bytes(data))
 
 
-class _Writer:
-    """The nodes and constants of a graph, in the order of its computation."""
+class _Writer(Nodes):
+    """The nodes of a `Net` or a `CNN`, up to what its last layer takes."""
 
     def __init__(self, model: Net | CNN) -> None:
+        super().__init__()
         if model.activation not in OPERATORS:
             names = [name for name, function in ACTIVATIONS.items() if function in OPERATORS]
             raise ValueError(f"ONNX in int8 needs an activation of {', '.join(names)}")
         self.activation = OPERATORS[model.activation]
-        self.nodes: list[Any] = []
-        self.constants: list[Any] = []
 
-    def net(self, model: Net, x: str) -> str:
-        x = self.add("Flatten", x)
+    def net(self, model: Net, x: str) -> tuple[Any, str]:
+        x = self.emit("Flatten", [x])
         for number in range(1, model.depth + 1):
-            x = self.add(self.activation, self.linear(model.layer(number), x))
-        return self.linear(model.layer(model.depth + 1), x)
+            x = self.emit(self.activation, [self.linear(model.layer(number), x)])
+        return model.layer(model.depth + 1), x
 
-    def cnn(self, model: CNN, x: str) -> str:
+    def cnn(self, model: CNN, x: str) -> tuple[Any, str]:
         for layer, following in ((model.conv1, model.conv2), (model.conv2, model.fc1)):
-            x = self.add(self.activation, self.convolution(layer, x))
+            x = self.emit(self.activation, [self.convolution(layer, x)])
             # The largest code is the code of the largest: so pooling moves a quarter of the bytes.
-            x = self.add("MaxPool", self.rounded(following, x), kernel_shape=[2, 2], strides=[2, 2])
-        x = self.add("Flatten", self.rounded(model.fc1, x))
-        return self.linear(model.fc2, self.add(self.activation, self.linear(model.fc1, x)))
+            x = self.emit("MaxPool", [self.rounded(following, x)], kernel_shape=[2, 2], strides=[2, 2])
+        x = self.emit("Flatten", [self.rounded(model.fc1, x)])
+        return model.fc2, self.emit(self.activation, [self.linear(model.fc1, x)])
 
     def prepared(self, mean: Sequence[float], std: Sequence[float]) -> str:
         """uint8 (N, H, W, C) -> what the model was trained on, (N, C, H, W) float32."""
-        x = self.add("Transpose", self.add("Cast", "image", to=1), perm=[0, 3, 1, 2])
-        x = self.add("Div", x, self.constant(np.float32(255)))
+        x = self.emit("Transpose", [self.emit("Cast", [IMAGE], to=TensorProto.FLOAT)], perm=[0, 3, 1, 2])
+        x = self.emit("Div", [x, self.array(np.float32(255))])
         if mean:
             for operator, values in (("Sub", mean), ("Div", std)):
-                x = self.add(operator, x, self.constant(np.asarray(values, np.float32).reshape(1, -1, 1, 1)))
+                x = self.emit(operator, [x, self.array(np.asarray(values, np.float32).reshape(1, -1, 1, 1))])
         return x
 
-    def linear(self, layer: Any, x: str) -> str:
-        return self.add("Gemm", self.rounded(layer, x), *self.parameters(layer), transB=1)
+    def linear(self, layer: Any, x: str, output: str | None = None) -> str:
+        return self.emit("Gemm", [self.rounded(layer, x), *self.parameters(layer)], output, transB=1)
 
     def convolution(self, layer: Any, x: str) -> str:
-        return self.add("Conv", self.rounded(layer, x), *self.parameters(layer), pads=[1, 1, 1, 1])
+        return self.emit("Conv", [self.rounded(layer, x), *self.parameters(layer)], pads=[1, 1, 1, 1])
 
     def rounded(self, layer: Any, x: str) -> str:
         """What ``x`` is as codes of a layer's input; ``x`` itself where the layer is no int8 one."""
         if not isinstance(layer, Quantized):
             return x
         scale, zero_point = self._input(layer)
-        ends = self.constant(np.float32(scale)), self.constant(np.uint8(zero_point + UNSIGNED))
-        return self.add("DequantizeLinear", self.add("QuantizeLinear", x, *ends), *ends)
+        ends = self.array(np.float32(scale)), self.array(np.uint8(zero_point + UNSIGNED))
+        return self.emit("DequantizeLinear", [self.emit("QuantizeLinear", [x, *ends]), *ends])
 
     def parameters(self, layer: Any) -> list[str]:
         """Weight and bias in torch's layouts, real or as codes."""
         layout = layer.weight.get_metadata()["layout"]
         weight, bias = layout.to_torch(np.asarray(layer.weight[...])), np.asarray(layer.bias[...])
         if not isinstance(layer, Quantized):
-            return [self.constant(weight), self.constant(bias)]
+            return [self.array(weight), self.array(bias)]
         scale = np.asarray(layer.weight_scale[...])
         step = scale * np.float32(self._input(layer)[0])
         codes = np.round(bias / step).clip(-(2**31), 2**31 - 1).astype(np.int32)
         return [self._codes(weight, scale), self._codes(codes, np.broadcast_to(step, codes.shape))]
 
-    def constant(self, array: Any) -> str:
-        from onnx import numpy_helper
-
-        name = f"c{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array).reshape(np.shape(array)), name))
-        return name
-
-    def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
-        from onnx import helper
-
-        name = f"x{len(self.nodes)}"
-        self.nodes.append(helper.make_node(operator, list(inputs), [name], **attributes))
-        return name
-
     def _codes(self, codes: np.ndarray, scale: np.ndarray) -> str:
         scale = scale if scale.size > 1 else scale.reshape(())
-        zeros = self.constant(np.zeros(scale.shape, codes.dtype))
-        return self.add("DequantizeLinear", self.constant(codes), self.constant(scale), zeros, axis=0)
+        zeros = self.array(np.zeros(scale.shape, codes.dtype))
+        return self.emit("DequantizeLinear", [self.array(codes), self.array(scale), zeros], axis=0)
 
     def _input(self, layer: Quantized) -> tuple[np.ndarray, np.ndarray]:
         if layer.input_scale is None or layer.input_zero_point is None:

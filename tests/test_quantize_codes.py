@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from jaxdl import inference, quantized, train
+from jaxdl import inference, train
 from jaxdl.data import sources
-from jaxdl.quantized import QuantizeOptions
+from jaxdl.quantize import codes
+from jaxdl.quantize.options import QuantizeOptions
 
 OPTIONS = QuantizeOptions(calibration_images=200)
 SOURCE = sources.load("digits")
@@ -25,9 +26,9 @@ def run(tmp_path_factory):
 
 @pytest.fixture
 def folder(run, tmp_path):
-    """What `quantized.save` leaves, with the options beside it."""
+    """What `codes.save` leaves, with the options beside it."""
     trained = inference.load(run)
-    quantized.save(tmp_path, trained, OPTIONS, quantized.calibrated(trained, SOURCE, OPTIONS))
+    codes.save(tmp_path, trained, OPTIONS, codes.calibrated(trained, SOURCE, OPTIONS))
     recorded = json.loads((run / "config.json").read_text()) | {"technique": {"method": "static"}}
     (tmp_path / "config.json").write_text(json.dumps(recorded))
     return tmp_path
@@ -45,26 +46,26 @@ def test_the_file_holds_int8_in_torchs_layouts(folder):
 
 
 def test_what_is_loaded_is_what_was_saved(run, folder):
-    loaded, images = quantized.load(folder), np.asarray(SOURCE.test["image"][np.arange(50)])
+    loaded, images = codes.load(folder), np.asarray(SOURCE.test["image"][np.arange(50)])
     assert loaded.config.run.precision == "float32"  # whatever the run was trained in
     # bfloat16 and int8 each move a probability by a hundredth at most; it is no exact copy either.
     assert 0 < np.abs(loaded.predict(images) - inference.load(run).predict(images)).max() < 0.05
 
 
 def test_options_are_those_it_was_made_with(folder):
-    assert quantized.options_of(folder) == QuantizeOptions(method="static")
+    assert codes.options_of(folder) == QuantizeOptions(method="static")
 
 
 def test_a_folder_of_another_kind_is_an_error(run):
     with pytest.raises(FileNotFoundError, match="holds no model in int8"):
-        quantized.load(run)
+        codes.load(run)
 
 
 def test_a_damaged_file_is_an_error(folder):
     file = folder / "quantized.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(ValueError, match="is no whole safetensors file"):
-        quantized.load(folder)
+        codes.load(folder)
 
 
 def test_codes_of_another_model_are_an_error(folder):
@@ -72,10 +73,10 @@ def test_codes_of_another_model_are_an_error(folder):
     config["options"]["hidden"] = 13
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match=r"does not fit the model: fc1\.bias: expected shape"):
-        quantized.load(folder)
+        codes.load(folder)
 
 
 def test_weights_of_float32_are_not_codes(run, folder):
     shutil.copy(run / "weights.safetensors", folder / "quantized.safetensors")
     with pytest.raises(ValueError, match=r"fc1\.weight: expected int8, got float32"):
-        quantized.load(folder)
+        codes.load(folder)
