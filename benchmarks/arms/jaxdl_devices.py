@@ -9,13 +9,15 @@ from typing import Any
 from benchmarks.process import serve
 
 STEPS = 20  # in one program
+# By what the devices, ``{}``, share.
+SPLITS = {"jit": "--parallel=jit", "pmap": "--parallel=pmap", "stages": "--stages={}", "tensor": "--tensor={}"}
 
 
 class Steps:
     """One way to split the batches of a workload.
 
     Args:
-      case: ``workload:parallel:devices``, such as "net:pmap:4".
+      case: ``workload:way:devices``, such as "net:pmap:4"; a way is one of `SPLITS`.
       folder: that of `benchmarks.prepare`.
     """
 
@@ -30,7 +32,7 @@ class Steps:
         from jaxdl.engine import parallel
         from jaxdl.train import PROG, read_options
 
-        split = [f"--parallel={way}", f"--devices={devices}", f"--chunk-steps={STEPS}"]
+        split = [SPLITS[way].format(devices), f"--devices={devices}", f"--chunk-steps={STEPS}"]
         config = read_options([*WORKLOADS[workload].options(folder), *split], TrainConfig(), PROG)
         self.job = job = build.job(config, sources.load("npz", config.data.data_dir))
         self.run = job.plan.train_chunk(job.train_step, job.loader.take)

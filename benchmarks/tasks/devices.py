@@ -1,4 +1,4 @@
-"""``python -m benchmarks devices``: what it costs to split a batch over several devices.
+"""``python -m benchmarks devices``: what it costs to split a batch, or a model, over several devices.
 
 On a CPU the devices are virtual and share its cores, so nothing gets faster: what is seen is the overhead of
 splitting, of adding the gradients up, and of one program for each device. Scaling is not measured here.
@@ -19,10 +19,13 @@ from benchmarks.process import ArmError, Worker, prepare
 from benchmarks.turns import Entrant, as_json, take_turns
 from benchmarks.workloads import WORKLOADS
 
-SUMMARY = "ms a step on 1, 2 and 4 devices, by jit and by pmap"
+SUMMARY = "ms a step on 1, 2 and 4 devices, by jit and by pmap, in stages and in parts of layers"
 ROUNDS = 9
 PROGRAMS = {"net": 50, "cnn": 1}  # of 20 steps each in a sample: some tenths of a second, or more
-WAYS = ("jit:1", "pmap:1", "jit:2", "pmap:2", "jit:4", "pmap:4")
+WAYS = (
+    *("jit:1", "pmap:1", "jit:2", "pmap:2", "jit:4", "pmap:4"),
+    *("stages:2", "stages:4", "tensor:2", "tensor:4"),  # the model is split, not the batch
+)
 ALONE = WAYS[0]
 
 
@@ -57,9 +60,9 @@ def tables(result: Mapping[str, Any]) -> str:
 
 
 def claims(result: Mapping[str, Any]) -> list[Claim]:
-    """The overhead of four devices, and jit beside pmap there."""
+    """The overhead of four devices, and there jit beside pmap."""
     found, name = measures(result), WORKLOADS[result["case"]].name
-    pairs = [("jit:4", ALONE), ("pmap:4", ALONE), ("pmap:4", "jit:4")]
+    pairs = [("jit:4", ALONE), ("pmap:4", ALONE), ("pmap:4", "jit:4"), ("stages:4", ALONE), ("tensor:4", ALONE)]
     return [
         compared(f"{name}, a step over {_about(result)}: {left} / {right}", found[left], found[right])
         for left, right in pairs
