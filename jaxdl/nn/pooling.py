@@ -2,7 +2,6 @@
 
 import functools
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +15,8 @@ def max_pool2d(x: Array, kernel_size: Pair, stride: Pair | None = None, padding:
     """The largest value of every window.
 
     As in torch the gradient of a tie goes to one place, the first in reading order, and a NaN is the largest.
-    Elementwise operations alone: on the CPU XLA's gradient of `lax.reduce_window` took most of a training step.
-    Windows that do not overlap remember which of their values it was, which makes the gradient one pass over them.
+    One axis is reduced after the other, with elementwise operations alone: on the CPU XLA's gradient of
+    `lax.reduce_window` took most of a training step.
 
     Args:
       x: (B, H, W, C), floating-point.
@@ -33,10 +32,7 @@ def max_pool2d(x: Array, kernel_size: Pair, stride: Pair | None = None, padding:
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.max_pool2d.html
     """
-    kernel, strides, pads = _geometry(x, kernel_size, stride, padding)
-    if kernel == strides and pads == ((0, 0), (0, 0)):
-        return _max_of_blocks(x, kernel, x.shape[1:3])
-    return _max_pool(x, kernel, strides, pads)
+    return _max_pool(x, *_geometry(x, kernel_size, stride, padding))
 
 
 def avg_pool2d(
@@ -113,67 +109,17 @@ def _max_pool(
             x = functools.reduce(_first_largest, places)
         return x
 
-    # Decided when the program is compiled. The default is one operation that exporters know as pooling.
-    return lax.platform_dependent(x, cpu=axes, cuda=axes, default=lambda x: _window_max(x, kernel, strides, pads))
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-@functools.partial(jax.jit, static_argnums=(1, 2))
-def _max_of_blocks(x: Array, kernel: tuple[int, int], size: tuple[int, int]) -> Array:
-    """`max_pool2d` with windows side by side; its gradient needs the input's height and width, ``size``."""
-    del size
-
-    def elementwise(x: Array) -> Array:
-        return functools.reduce(_first_largest, _places(x, kernel))
-
     def xla(x: Array) -> Array:
-        return _window_max(x, kernel, kernel, ((0, 0), (0, 0)))
+        pad = ((0, 0), *pads, (0, 0))
+        return lax.reduce_window(x, -math.inf, lax.max, (1, *kernel, 1), (1, *strides, 1), pad)
 
-    return lax.platform_dependent(x, cpu=elementwise, cuda=elementwise, default=xla)
-
-
-def _max_and_place(x: Array, kernel: tuple[int, int], size: tuple[int, int]) -> tuple[Array, Array]:
-    """The maximum of each block, and its place in reading order."""
-    del size
-    x = lax.optimization_barrier(x)  # else XLA computes it once for the maximum and once more for the place
-    largest, *others = _places(x, kernel)
-    number = jnp.zeros(largest.shape, jnp.int16)
-    for place, value in enumerate(others, 1):
-        number = jnp.where(_is_larger(value, largest), jnp.asarray(place, jnp.int16), number)
-        largest = _first_largest(largest, value)
-    return largest, number
-
-
-def _to_place(kernel: tuple[int, int], size: tuple[int, int], number: Array, gradient: Array) -> tuple[Array]:
-    (rows, columns), (batch, height, width, channels) = kernel, gradient.shape
-    numbers = jnp.arange(rows * columns, dtype=number.dtype).reshape(1, 1, rows, 1, columns, 1)
-    x = jnp.where(number[:, :, None, :, None] == numbers, gradient[:, :, None, :, None], 0)
-    x = x.reshape(batch, height * rows, width * columns, channels)
-    rest = [(0, whole - covered) for whole, covered in zip(size, x.shape[1:3], strict=True)]
-    return (jnp.pad(x, ((0, 0), *rest, (0, 0))),)
-
-
-_max_of_blocks.defvjp(_max_and_place, _to_place)
-
-
-def _places(x: Array, kernel: tuple[int, int]) -> list[Array]:
-    """What stands at each place of all blocks, in reading order; what no block covers is left out."""
-    (rows, columns), (height, width) = kernel, (size // k for size, k in zip(x.shape[1:3], kernel, strict=True))
-    x = x[:, : height * rows, : width * columns].reshape(x.shape[0], height, rows, width, columns, -1)
-    return [x[:, :, row, :, column] for row in range(rows) for column in range(columns)]
-
-
-def _window_max(x: Array, kernel: tuple[int, int], strides: tuple[int, int], pads: Any) -> Array:
-    return lax.reduce_window(x, -math.inf, lax.max, (1, *kernel, 1), (1, *strides, 1), ((0, 0), *pads, (0, 0)))
+    # Decided when the program is compiled. The default is one operation that exporters know as pooling.
+    return lax.platform_dependent(x, cpu=axes, cuda=axes, default=xla)
 
 
 def _first_largest(a: Array, b: Array) -> Array:
     # Not jnp.maximum, which shares the gradient of a tie.
-    return jnp.where(_is_larger(b, a), b, a)
-
-
-def _is_larger(b: Array, a: Array) -> Array:
-    return (b > a) | jnp.isnan(b)
+    return jnp.where((b > a) | jnp.isnan(b), b, a)
 
 
 def _geometry(
