@@ -45,6 +45,14 @@ def test_the_file_says_what_it_takes_and_names_the_weights(save, tmp_path):
     assert kinds.count("Transpose") == 2  # in front of the first convolution, behind the last pooling
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_constant_is_used(name, save, tmp_path):
+    save.save(graph(family(name)), CLASSES, tmp_path / "m.onnx")
+    model = onnx.load(tmp_path / "m.onnx").graph
+    used = {name for node in model.node for name in node.input}
+    assert {array.name for array in model.initializer} <= used
+
+
 def test_int8_keeps_int8_weights_and_comes_near(save, tmp_path):
     made = family("cnn")
     save.save_int8(graph(made), CLASSES, tmp_path / "m.onnx", images(60))

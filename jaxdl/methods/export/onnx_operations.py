@@ -112,14 +112,16 @@ def composed(*steps: tuple[str, float | None]) -> Callable[[Writer, Node], None]
 
 def affine(writer: Writer, node: Node) -> None:
     """A product and a sum, of which a trivial one is left out."""
-    (x, scale, shift), first = _inputs(writer, node)
-    _, scales, shifts = node.inputs
-    assert isinstance(scales, Constant)
-    assert isinstance(shifts, Constant)
-    parts = [("Mul", scale)] * bool(np.any(scales.array != 1)) + [("Add", shift)] * bool(np.any(shifts.array != 0))
-    for place, (op, name) in enumerate(parts):
+    x, *constants = node.inputs
+    first = x in writer.channels_first
+    name, parts = writer.name(x, first), []
+    for op, constant, trivial in zip(("Mul", "Add"), constants, (1, 0), strict=True):
+        assert isinstance(constant, Constant)
+        if np.any(constant.array != trivial):
+            parts.append((op, writer.name(constant, first)))
+    for place, (op, number) in enumerate(parts):
         last = place + 1 == len(parts)
-        x = writer.emit(op, [x, name], writer.output(node, first) if last else writer.fresh("scaled"))
+        name = writer.emit(op, [name, number], writer.output(node, first) if last else writer.fresh("scaled"))
 
 
 def not_equal(writer: Writer, node: Node) -> None:
