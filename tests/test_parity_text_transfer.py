@@ -31,7 +31,8 @@ def knowing(monkeypatch):
 @pytest.mark.usefixtures("knowing")
 def test_it_tells_what_the_features_gain(corpus, tmp_path, capsys):
     out = tmp_path / "out"
-    argv = [str(corpus), "--labels", "40", "--seeds", "2", "--lr", "0.05", "--epochs", "30", "--out", str(out)]
+    argv = [str(corpus), "--labels", "40", "--batch-size", "32", "--seeds", "2", "--lr", "0.05", "--epochs", "30"]
+    argv += ["--out", str(out)]
     assert text_transfer.main(argv) == 0
     said = capsys.readouterr().out.splitlines()
     assert said[0].startswith("40 labels, counted words, seed 0: ")
