@@ -64,8 +64,19 @@ def _bar(axes: "Axes", place: int, claim: Claim) -> None:
         axes.plot(goal, place - 0.44, "v", ms=6, color=INK, clip_on=False)
     beside, value = axes.get_yaxis_transform(), claim.shown(claim.estimate.value)
     words = [claim.outcome, "" if claim.larger_is_better else "less is better", "noisy" if claim.noisy else ""]
-    axes.text(1.01, place, value, transform=beside, va="center", fontsize=9, color=INK, weight="bold")
-    axes.text(1.12, place, "; ".join(filter(None, words)), transform=beside, va="center", fontsize=9, color=INK)
+    # In points, since long names leave the axes little width.
+    for text, right, weight in ((value, 6, "bold"), ("; ".join(filter(None, words)), 42, "normal")):
+        axes.annotate(
+            text,
+            (1, place),
+            (right, 0),
+            xycoords=beside,
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
+            color=INK,
+            weight=weight,
+        )
 
 
 def _frame(axes: "Axes", claims: Sequence[Claim]) -> None:
@@ -84,4 +95,4 @@ def _frame(axes: "Axes", claims: Sequence[Claim]) -> None:
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     title = "How far ahead the left side is (line: 95 % interval, triangle: goal)"
-    axes.set_title(title, loc="left", fontsize=11, weight="bold", color=INK)
+    axes.figure.suptitle(title, x=0.01, ha="left", fontsize=11, weight="bold", color=INK)

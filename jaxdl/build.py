@@ -120,10 +120,14 @@ def job(config: TrainConfig, source: sources.Source, technique: Technique = PLAI
     plan.check(loader, first)
     loss_fn = technique.objective(objective(config.optim, source))
     dtype, inputs = DTYPES[run.precision], technique.inputs(seen.inputs(config.data.augment))
-    eval_step, predict_step = inference.steps(net, seen, dtype, technique.deploy)
 
     def gradients(graph: nnx.GraphDef, differentiate: step.Differentiate) -> step.Gradient:
         return step.gradients(graph, loss_fn, inputs, dtype, differentiate)
+
+    gradient = plan.gradient(gradients, graph, first)
+    if config.scale.stages > 1:  # a model that cannot be cut so is told now, not with the first step
+        jax.eval_shape(gradient, first, _example(loader))
+    eval_step, predict_step = inference.steps(net, seen, dtype, technique.deploy)
 
     return Job(
         seen=seen,
@@ -136,7 +140,7 @@ def job(config: TrainConfig, source: sources.Source, technique: Technique = PLAI
         deploy=technique.deploy,
         plan=plan,
         state=plan.place(first),
-        train_step=step.update_step(plan.gradient(gradients, graph, first), tx),
+        train_step=step.update_step(gradient, tx),
         eval_step=eval_step,
         predict_step=predict_step,
         gradients=gradients(graph, step.of_whole),
@@ -190,13 +194,17 @@ def _chunk_steps(eval_step: Any, start: TrainState, loader: Loader, mesh: Mesh) 
 
     A function of the model and the data alone, never of a clock: see `Loader.chunks`.
     """
-    batch = {
-        name: jax.ShapeDtypeStruct((loader.batch_size, *rows.shape[1:]), rows.dtype)
-        for name, rows in loader.split.items()
-    }
-    forward = jax.jit(eval_step).lower(start, batch).cost_analysis()
+    forward = jax.jit(eval_step).lower(start, _example(loader)).cost_analysis()
     work = 3 * max(float((forward or {}).get("flops", 0)), 1.0)  # a backward pass costs two forward ones
     steps = CHUNK_WORK.get(mesh.devices.flat[0].platform, CHUNK_WORK["gpu"]) / work
     if not loader.resident:
         steps = min(steps, STREAMED_BYTES / loader.batch_bytes)
     return int(min(max(steps, 1), max(loader.full_batches, 1)))
+
+
+def _example(loader: Loader) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes and types of a full batch."""
+    return {
+        name: jax.ShapeDtypeStruct((loader.batch_size, *rows.shape[1:]), rows.dtype)
+        for name, rows in loader.split.items()
+    }

@@ -51,7 +51,7 @@ class Trained:
         return np.asarray(self._predict(self.state, {"image": images}))
 
     @functools.cached_property
-    def _predict(self) -> Callable[[TrainState, Batch], Array]:
+    def _predict(self) -> Callable[..., Array]:
         return jax.jit(self.predict_step)
 
     def evaluate(self, source: Source) -> dict[str, float]:

@@ -33,7 +33,7 @@ EXAMPLES, TESTS = 150, 20  # of Net: two full batches and a ragged one
 @pytest.fixture(autouse=True)
 def no_cache(monkeypatch):
     """Programs of tests stay out of the user's cache."""
-    monkeypatch.setattr(jax_parts, "enable_compilation_cache", lambda: None)
+    monkeypatch.setattr(jax_parts, "set_up", lambda: None)
 
 
 def small(name, examples, tests):

@@ -99,7 +99,7 @@ def test_members_have_no_more_steps_than_an_epoch_has_full_batches(folder):
 
 
 def test_every_way_trains_the_members_that_are_trained_alone(folder, monkeypatch):
-    monkeypatch.setattr(jax_members, "enable_compilation_cache", lambda: None)
+    monkeypatch.setattr(jax_members, "set_up", lambda: None)
     losses = {way: jax_members.Members(way, folder).warm()[0] for way in jax_members.WAYS}
     for way, make in {"eager": torch_members.OneAfterAnother, "batched": torch_members.Batched}.items():
         losses[way] = make(Torch, folder).warm()[0]

@@ -51,7 +51,7 @@ def folder(tmp_path_factory):
 def mlp(folder):
     """The arm of jaxdl."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jaxdl_target, "enable_compilation_cache", lambda: None)
+        patch.setattr(jaxdl_target, "set_up", lambda: None)
         return jaxdl_target.Recipe("mlp", folder)
 
 

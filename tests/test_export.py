@@ -58,10 +58,10 @@ def test_digits_are_classified_without_python(run, tmp_path):
 
 
 def test_an_artefact_that_differs_is_deleted_with_status_1(run, tmp_path, capsys, monkeypatch):
-    from jaxdl.methods.export import c_source
+    from jaxdl.methods.export import c_operations
 
-    faulty = {**c_source.EXPRESSIONS, "relu": "{0} > 0 ? {0} : 0.001f * {0}"}
-    monkeypatch.setattr(c_source, "EXPRESSIONS", faulty)
+    faulty = {**c_operations.EXPRESSIONS, "relu": "{0} > 0 ? {0} : 0.001f * {0}"}
+    monkeypatch.setattr(c_operations, "EXPRESSIONS", faulty)
     assert export.main([str(run), "--out", str(tmp_path), "--formats", "c", "stablehlo"]) == 1
     assert "error: c: its outputs differ from the model's by" in capsys.readouterr().err
     assert not (tmp_path / "model.c").exists()

@@ -26,5 +26,6 @@ def test_operations_are_jaxs(tmp_path, monkeypatch):
 
 def test_what_c_cannot_say_is_told():
     graph = trace(operation(lambda x: x.astype(np.float16)), 1)
+    writer = Writer(graph, {})
     with pytest.raises(UnsupportedError, match="float32 or bool, the model has float16"):
-        [statements(Writer(graph, {}), node, place) for place, node in enumerate(graph.nodes)]
+        [statements(writer, node, place) for place, node in enumerate(graph.nodes)]

@@ -5,7 +5,7 @@ onnx = pytest.importorskip("onnx")
 onnx_nodes = pytest.importorskip("jaxdl.methods.onnx_nodes")
 
 
-def mean_of_rows() -> "onnx_nodes.Nodes":
+def sums():
     """(batch, 1, 2, 1) images -> their sum under each of two classes."""
     nodes = onnx_nodes.Nodes()
     flat = nodes.emit("Flatten", [nodes.emit("Cast", [onnx_nodes.IMAGE], to=onnx.TensorProto.FLOAT)])
@@ -32,7 +32,7 @@ def test_constants_keep_shape_and_type():
 
 
 def test_the_model_says_what_it_takes_and_gives():
-    model = mean_of_rows().model((1, 2, 1), 2, {"classes": "a b"})
+    model = sums().model((1, 2, 1), 2, {"classes": "a b"})
     sizes = [
         [part.dim_param or part.dim_value for part in end.type.tensor_type.shape.dim]
         for end in (model.graph.input[0], model.graph.output[0])
@@ -45,4 +45,4 @@ def test_the_model_says_what_it_takes_and_gives():
 
 def test_a_model_that_does_not_fit_is_found():
     with pytest.raises(onnx.shape_inference.InferenceError):
-        mean_of_rows().model((1, 3, 1), 2)
+        sums().model((1, 3, 1), 2)

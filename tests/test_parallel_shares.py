@@ -15,7 +15,7 @@ from jaxdl.engine.parallel import shares
 def mesh_of(processes, devices):
     """As much of a mesh over several processes as is asked for."""
     flat = [SimpleNamespace(process_index=process) for process in range(processes) for _ in range(devices)]
-    return SimpleNamespace(is_multi_process=True, size=len(flat), devices=np.array(flat, object))
+    return SimpleNamespace(is_multi_process=True, shape={"data": len(flat)}, devices=np.array(flat, object))
 
 
 class Recorded:

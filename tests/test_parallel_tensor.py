@@ -59,7 +59,7 @@ def test_a_device_computes_with_its_part_of_the_weights_alone():
     params = split_layers(mesh, shapes(fc1__weight=(256, 128), fc2__weight=(128, 256)))
     x = parallel.replicate(mesh, jnp.ones((8, 128)))
     program = jax.jit(lambda p, x: jnp.maximum(x @ p["fc1.weight"].T, 0) @ p["fc2.weight"].T)
-    text = program.lower(params, x).compile().as_text()
+    text = program.lower(params, x).compile().as_text() or ""
     assert "f32[64,128]" in text
     assert "f32[256,128]" not in text
     assert text.count("all-reduce(") == 1

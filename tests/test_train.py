@@ -166,7 +166,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoi
     assert said.count("\n") == 1
 
 
-@pytest.mark.parametrize("kilobytes", [2, 20, 30])
+@pytest.mark.parametrize("kilobytes", [3, 20, 30])  # config.json has 2
 def test_a_disk_that_takes_no_more_is_one_line(tmp_path, kilobytes):
     """No file may grow beyond the limit: the records, the checkpoint or the weights hit it first."""
     out = tmp_path / "r"
@@ -197,6 +197,11 @@ def test_a_disk_that_takes_no_more_is_one_line(tmp_path, kilobytes):
         (["--dataset", "digits", "--lr", "-1"], "the rate must be 0 or more, got -1.0"),
         (["--dataset", "digits", "--augment", "corp:2"], "did you mean crop"),
         (["--dataset", "digits", "--devices", "9"], "--devices must lie between 1 and the 4 there are"),
+        (
+            ["--dataset", "digits", "--devices", "4", "--stages", "4"],
+            "a model of 2 layers has no 4 stages: fc1, fc2",
+        ),
+        (["--dataset", "digits", "--stages", "2"], "--stages 2 does not divide the number of devices, 1"),
         (["--dataset", "mnist", "--data-dir", "nowhere"], "nowhere"),
         (["--dataset", "npz"], "npz"),
     ],
@@ -250,6 +255,24 @@ def test_several_devices_train_to_the_same_accuracy(tmp_path, run):
     )
     accuracy = json.loads((out / "summary.json").read_text())["accuracy"]
     assert accuracy == pytest.approx(json.loads((run / "summary.json").read_text())["accuracy"], abs=0.02)
+
+
+@pytest.mark.parametrize(
+    "split",
+    [["--devices", "2", "--stages", "2"], ["--devices", "4", "--tensor", "4"], ["--devices", "4", "--fsdp"]],
+    ids=" ".join,
+)
+def test_a_split_model_trains_to_the_same_weights_and_resumes_on_one_device(split, tmp_path):
+    argv = [*DIGITS, "--dropout", "0", "--chunk-steps", "5", "--quiet"]
+    assert train.main([*argv, "--steps", "10", "--out", str(tmp_path / "whole")]) == 0
+    out = ["--out", str(tmp_path / "split")]
+    assert train.main([*argv, "--steps", "5", *split, *out]) == 0
+    assert train.main([*argv, "--steps", "10", "--resume", *out]) == 0
+    whole, parts = (
+        safetensors.torch.load_file(tmp_path / name / "weights.safetensors") for name in ("whole", "split")
+    )
+    for name, value in whole.items():
+        torch.testing.assert_close(parts[name], value, rtol=1e-4, atol=1e-6)
 
 
 def test_a_second_run_gets_a_folder_of_its_own(tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ class GanOptions:
     """Data set. Without it: MNIST where it is at hand or can be downloaded, otherwise the embedded digits."""
     data_dir: Path | None = None
     """Where the data lies, as for ``jaxdl.train``."""
-    steps: int = 1500
+    steps: int = 2000
     """Steps, each of both networks."""
     batch_size: int = 64
     """Real images to a step, and made ones."""
@@ -23,7 +23,7 @@ class GanOptions:
     """Numbers of noise that an image is made of."""
     width: int = 32
     """Channels at half the image's size, in both networks; at a quarter there are twice as many."""
-    lr: float = 2e-4
+    lr: float = 5e-4
     """Learning rate of Adam, for both networks."""
     betas: tuple[float, float] = (0.5, 0.999)
     """Decay of Adam's averages."""

@@ -28,7 +28,7 @@ def report(env: str, folder: Path, seeds: Sequence[int], threshold: float | None
       threshold: the mean return from which on the environment counts as solved.
     """
     curves = [curve(folder / f"seed-{seed}" / "metrics.jsonl") for seed in seeds]
-    rows = [
+    rows: list[dict[str, Any]] = [
         summary(folder, seed) | {"solved_after": solved_after(own, threshold)}
         for seed, own in zip(seeds, curves, strict=True)
     ]
