@@ -45,6 +45,18 @@ def test_the_file_says_what_it_takes_and_names_the_weights(save, tmp_path):
     assert kinds.count("Transpose") == 2  # in front of the first convolution, behind the last pooling
 
 
+def test_int8_leaves_what_makes_tokens_and_norms_in_float(save, tmp_path):
+    made = family("vit")
+    save.save_int8(graph(made), CLASSES, tmp_path / "m.onnx", images(60))
+    nodes = onnx.load(tmp_path / "m.onnx").graph.node
+    restored = {node.output[0] for node in nodes if node.op_type == "DequantizeLinear"}
+    fed = {node.op_type for node in nodes if restored & set(node.input)} - {"QuantizeLinear"}
+    assert "MatMul" in fed
+    assert not fed & {"Conv", "Sqrt", "Div", "ReduceSum", "Softmax"}
+    found, expected = save.load(tmp_path / "m.onnx").run(images()), made.compiled().run(images())
+    assert 0 < np.abs(found - expected).max() < 0.1 * np.abs(expected).max()
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_constant_is_used(name, save, tmp_path):
     save.save(graph(family(name)), CLASSES, tmp_path / "m.onnx")
