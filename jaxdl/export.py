@@ -36,7 +36,7 @@ class ExportOptions:
     run: Annotated[Path | None, tyro.conf.Positional] = None
     """The folder of a run that has ended."""
     formats: tuple[str, ...] = ()
-    """Any of stablehlo onnx onnx-int8 litert c c-int8. Without it: all whose packages are installed."""
+    """Any of stablehlo onnx onnx-int8 litert litert-int8 c c-int8. Without it: all whose packages are there."""
     out: Path | None = None
     """Folder for the artefacts. Without it: RUN/export."""
     data_dir: Path | None = None

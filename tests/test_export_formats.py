@@ -16,6 +16,7 @@ def test_an_unknown_format_names_the_nearest():
         ("onnx", "onnxruntime", "it needs onnxruntime: pip install 'jaxdl[export]'"),
         ("stablehlo", "flatbuffers", "it needs flatbuffers: pip install"),
         ("litert", "litert_converter", "pip install --no-deps litert-converter"),
+        ("litert-int8", "litert_quantizer", "pip install --no-deps litert-converter litert-quantizer"),
     ],
 )
 def test_a_missing_package_is_named_with_its_command(name, module, command, monkeypatch):

@@ -17,6 +17,7 @@ from jaxdl.methods.export.trace import trace
 PACKAGES = "pip install 'jaxdl[export]'"
 # What it depends on asks for an older typing-extensions than tyro does; converting needs none of that.
 CONVERTER = "pip install ai-edge-litert && pip install --no-deps litert-converter"
+QUANTIZER = f"{CONVERTER} litert-quantizer litert-lm-builder immutabledict"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +91,12 @@ def _litert(program: Program, path: Path, _: np.ndarray) -> None:
     litert.save(program, path)
 
 
+def _litert_int8(program: Program, path: Path, images: np.ndarray) -> None:
+    from jaxdl.methods.export import litert
+
+    litert.save_int8(program, path, images)
+
+
 def _load_litert(path: Path) -> Loaded:
     from jaxdl.methods.export import litert
 
@@ -134,6 +141,15 @@ FORMATS = {
         "ai_edge_litert.interpreter.Interpreter(path).get_signature_runner()(image=image)",
         modules=("ai_edge_litert", "litert_converter"),
         install=CONVERTER,
+    ),
+    "litert-int8": Format(
+        "model-int8.tflite",
+        _litert_int8,
+        _load_litert,
+        "ai_edge_litert.interpreter.Interpreter(path).get_signature_runner()(image=image)",
+        int8=True,
+        modules=("ai_edge_litert", "litert_converter", "litert_quantizer"),
+        install=QUANTIZER,
     ),
     "c": Format("model.c", _c, c.load, "cc -O3 -march=native -o model model.c -lm && ./model digit.pgm"),
     "c-int8": Format(

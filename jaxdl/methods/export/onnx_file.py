@@ -37,6 +37,7 @@ def save_int8(graph: Graph, classes: tuple[str, ...], path: Path, images: np.nda
             path,
             _Batches(images),
             quant_format=quantization.QuantFormat.QDQ,
+            op_types_to_quantize=INT8,
             per_channel=True,
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
