@@ -31,16 +31,17 @@ def knowing(monkeypatch):
 @pytest.mark.usefixtures("knowing")
 def test_it_tells_what_the_features_gain(corpus, tmp_path, capsys):
     out = tmp_path / "out"
-    argv = [str(corpus), "--labels", "80", "--seeds", "2", "--lr", "0.05", "--epochs", "30", "--out", str(out)]
+    argv = [str(corpus), "--labels", "40", "--batch-size", "32", "--seeds", "2", "--lr", "0.05", "--epochs", "30"]
+    argv += ["--out", str(out)]
     assert text_transfer.main(argv) == 0
     said = capsys.readouterr().out.splitlines()
-    assert said[0].startswith("80 labels, counted words, seed 0: ")
+    assert said[0].startswith("40 labels, counted words, seed 0: ")
     assert said[-2].startswith("labels  counted words")
     kept = json.loads((out / "transfer.json").read_text())
-    assert min(kept["accuracy"]["80"]["MiniLM"]) == 1
-    assert kept["gain"]["80"]["mean"] > 10
+    assert min(kept["accuracy"]["40"]["MiniLM"]) == 1
+    assert kept["gain"]["40"]["mean"] > 10
     assert (out / "transfer.png").stat().st_size > 0
-    config = json.loads((out / "labels-80" / "MiniLM-seed-1" / "config.json").read_text())
+    config = json.loads((out / "labels-40" / "MiniLM-seed-1" / "config.json").read_text())
     assert config["options"]["data_dir"] == str(out / "minilm.npz")
     first = (out / "transfer.json").read_bytes()
     assert text_transfer.main(argv) == 0  # what is complete is read

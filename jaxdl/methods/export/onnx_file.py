@@ -15,6 +15,9 @@ from jaxdl.methods.export.onnx_operations import translated
 from jaxdl.methods.export.program import Loaded, in_python
 from jaxdl.methods.onnx_nodes import IMAGE, LOGITS
 
+# What is computed in int8: nearly all the work. The rest of a transformer (LayerNorm, residual sums) would lose much.
+INT8 = ["Conv", "Gemm", "MatMul", "MaxPool", "Relu"]
+
 
 def save(graph: Graph, classes: tuple[str, ...], path: Path) -> None:
     """Writes the model of a graph with a symbolic batch.
