@@ -15,7 +15,7 @@ from jaxdl.methods.export.onnx_operations import translated
 from jaxdl.methods.export.program import Loaded, in_python
 from jaxdl.methods.onnx_nodes import IMAGE, LOGITS
 
-# What is computed in int8: nearly all the work. The rest of a transformer (LayerNorm, residuals) would lose much.
+# What is computed in int8: nearly all the work. The rest of a transformer (norms, residual sums) would lose much.
 INT8 = ("Conv", "Gemm", "MatMul", "MaxPool", "Relu")
 
 
