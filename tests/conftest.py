@@ -34,6 +34,23 @@ def x64():
 
 
 @pytest.fixture
+def mistake(capsys):
+    """Calls a command's ``main`` with a mistake, which must end it with status 2 and one line on stderr."""
+
+    def said(main, argv):
+        try:
+            status = main(argv)
+        except SystemExit as stop:
+            status = stop.code
+        output = capsys.readouterr()
+        assert status == 2
+        assert output.err.count("\n") == 1, output.err
+        return output
+
+    return said
+
+
+@pytest.fixture
 def prove_gradients():
     """Proves outputs and all gradients of a model, from its torch class, a maker of the port and images."""
     from parity import Pair, channels_last

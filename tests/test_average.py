@@ -78,13 +78,8 @@ def test_averages_of_every_step_or_of_chosen_ones():
         (["--kind", "swe"], "invalid choice 'swe'"),
     ],
 )
-def test_a_mistake_is_one_line(tmp_path, argv, message, capsys):
-    try:
-        status = average.main([*TRAIN, *argv, "--out", str(tmp_path / "r")])
-    except SystemExit as stop:
-        status = stop.code
-    said = capsys.readouterr().err
-    assert (status, said.count("\n")) == (2, 1), said
-    assert said.startswith("jaxdl.average: error: ")
-    assert message in said
+def test_a_mistake_is_one_line(tmp_path, argv, message, mistake):
+    said = mistake(average.main, [*TRAIN, *argv, "--out", str(tmp_path / "r")])
+    assert said.err.startswith("jaxdl.average: error: ")
+    assert message in said.err
     assert not (tmp_path / "r").exists()

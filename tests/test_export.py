@@ -88,21 +88,15 @@ def test_fewer_images_are_enough_for_a_first_look(run, tmp_path, capsys):
         (["{run}", "--out", "{file}"], "File exists"),
     ],
 )
-def test_a_mistake_is_one_line(run, tmp_path, argv, message, capsys):
+def test_a_mistake_is_one_line(run, tmp_path, argv, message, mistake):
     unfinished, file = tmp_path / "u", tmp_path / "file"
     unfinished.mkdir()
     (unfinished / "config.json").write_bytes((run / "config.json").read_bytes())
     file.write_text("")
     argv = [part.format(run=run, tmp=tmp_path, unfinished=unfinished, file=file) for part in argv]
-    try:
-        status = export.main(argv)
-    except SystemExit as stop:
-        status = stop.code
-    assert status == 2
-    said = capsys.readouterr().err
-    assert message in said
-    assert said.startswith("jaxdl.export: error: ")
-    assert said.count("\n") == 1
+    said = mistake(export.main, argv)
+    assert message in said.err
+    assert said.err.startswith("jaxdl.export: error: ")
 
 
 def test_a_format_that_cannot_express_the_model(run, tmp_path, capsys, monkeypatch):

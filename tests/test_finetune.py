@@ -128,22 +128,16 @@ def test_a_torch_checkpoint_under_other_names(run, tmp_path, capsys):
         (["{run}", "--frezee", "x"], "unknown option --frezee; did you mean --freeze?"),
     ],
 )
-def test_a_mistake_is_one_line_and_leaves_no_folder(run, tmp_path, argv, message, monkeypatch, capsys):
+def test_a_mistake_is_one_line_and_leaves_no_folder(run, tmp_path, argv, message, monkeypatch, mistake):
     monkeypatch.chdir(tmp_path)
     unfinished = tmp_path / "unfinished"
     unfinished.mkdir()
     (unfinished / "config.json").write_bytes((run / "config.json").read_bytes())
     words = {"run": run, "tmp": tmp_path, "unfinished": unfinished}
     argv = [word.format(**words) for word in argv]
-    try:
-        status = finetune.main([*argv, "--dataset", "digits", "--quiet"])
-    except SystemExit as stop:
-        status = stop.code
-    assert status == 2
-    said = capsys.readouterr().err
-    assert said.startswith("jaxdl.finetune: error: ")
-    assert message.format(**words) in said
-    assert said.count("\n") == 1
+    said = mistake(finetune.main, [*argv, "--dataset", "digits", "--quiet"])
+    assert said.err.startswith("jaxdl.finetune: error: ")
+    assert message.format(**words) in said.err
     assert [path.name for path in tmp_path.iterdir()] == ["unfinished"]
 
 

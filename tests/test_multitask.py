@@ -66,13 +66,8 @@ def test_gradients_that_are_looked_at_train_and_resume(tmp_path, capsys):
         (["--weightning", "fixed"], "unknown option --weightning; did you mean --weighting?"),
     ],
 )
-def test_a_mistake_is_one_line(tmp_path, argv, message, capsys):
-    try:
-        status = multitask.main([*TRAIN, *argv, "--out", str(tmp_path / "r")])
-    except SystemExit as stop:
-        status = stop.code
-    said = capsys.readouterr().err
-    assert (status, said.count("\n")) == (2, 1), said
-    assert said.startswith("jaxdl.multitask: error: ")
-    assert message in said
+def test_a_mistake_is_one_line(tmp_path, argv, message, mistake):
+    said = mistake(multitask.main, [*TRAIN, *argv, "--out", str(tmp_path / "r")])
+    assert said.err.startswith("jaxdl.multitask: error: ")
+    assert message in said.err
     assert not (tmp_path / "r").exists()

@@ -60,19 +60,13 @@ def test_larger_colour_and_inverted_images_are_brought_to_the_models_form(run, d
         (["{run}", "--evalute"], "unknown option --evalute; did you mean --evaluate?"),
     ],
 )
-def test_a_mistake_is_one_line(run, digit, tmp_path, argv, message, capsys):
+def test_a_mistake_is_one_line(run, digit, tmp_path, argv, message, mistake):
     (tmp_path / "text.png").write_text("not a picture")
     Image.new("L", (10, 20)).save(tmp_path / "large.png")
     argv = [part.format(run=run, tmp=tmp_path, digit=digit[0]) for part in argv]
-    try:
-        status = predict.main(argv)
-    except SystemExit as stop:
-        status = stop.code
-    assert status == 2
-    said = capsys.readouterr().err
-    assert message in said
-    assert said.startswith("jaxdl.predict: error: ")
-    assert said.count("\n") == 1
+    said = mistake(predict.main, argv)
+    assert message in said.err
+    assert said.err.startswith("jaxdl.predict: error: ")
 
 
 def test_a_run_without_weights_has_not_ended(run, digit, tmp_path, capsys):

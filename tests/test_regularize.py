@@ -40,15 +40,9 @@ def test_a_network_overfits_and_the_cures_are_measured_beside_it(tmp_path, capsy
         (["--exampels", "5"], "unknown option --exampels; did you mean --examples?"),
     ],
 )
-def test_a_mistake_is_one_line_and_leaves_no_folder(argv, message, tmp_path, monkeypatch, capsys):
+def test_a_mistake_is_one_line_and_leaves_no_folder(argv, message, tmp_path, monkeypatch, mistake):
     monkeypatch.chdir(tmp_path)
-    try:
-        status = regularize.main(["--dataset", "digits", *argv])
-    except SystemExit as stop:
-        status = stop.code
-    assert status == 2
-    said = capsys.readouterr().err
-    assert said.startswith("jaxdl.regularize: error: ")
-    assert message in said
-    assert said.count("\n") == 1
+    said = mistake(regularize.main, ["--dataset", "digits", *argv])
+    assert said.err.startswith("jaxdl.regularize: error: ")
+    assert message in said.err
     assert list(tmp_path.iterdir()) == []
