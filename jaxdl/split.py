@@ -18,6 +18,7 @@ from jaxdl import files
 from jaxdl.config import fail, parse
 
 if TYPE_CHECKING:  # they import jax, which --help does not need
+    from jaxdl.engine.stages import Program
     from jaxdl.inference import Trained
     from jaxdl.methods.split import Part
 
@@ -72,23 +73,24 @@ def split(run: Path, options: SplitOptions) -> int:
     from jax import export
 
     from jaxdl import inference
+    from jaxdl.engine import stages
     from jaxdl.engine.host import set_up
     from jaxdl.methods import split as cutting
 
     set_up()
     trained = inference.load(run)
-    cuts, wanted = where(trained, options)
+    program, _, _ = stages.of_model(trained.model, example(trained, 1))
+    cuts, wanted = where(program, options)
     (batch,) = export.symbolic_shape("batch")
-    parts = cutting.split(trained.model, example(trained, batch), cuts)
+    parts, of_one_image = cutting.split(trained.model, example(trained, batch), cuts), program.cut(cuts)
     out = options.out or run / "parts"
     out.mkdir(parents=True, exist_ok=True)
     paths = [out / f"part{number}.stablehlo" for number in range(1, len(parts) + 1)]
     print(f"{'part':<6} {'parameters':>10} {'work':>6}  {'takes':<24} layers")
-    of_one_image = cutting.split(trained.model, example(trained, 1), cuts)
-    total = sum(part.stage.work for part in of_one_image)
-    for part, known, path in zip(parts, of_one_image, paths, strict=True):
+    total = sum(stage.work for stage in of_one_image)
+    for part, stage, path in zip(parts, of_one_image, paths, strict=True):
         write(part, path)
-        print(row(known, known.stage.work / total, path.stem))
+        print(row(part, stage.work / total, path.stem))
     problem = compared(trained, paths, options.data_dir)
     for number, path in enumerate(paths):
         if problem or (wanted is not None and number != wanted):
@@ -102,17 +104,13 @@ def split(run: Path, options: SplitOptions) -> int:
     return 0
 
 
-def where(trained: "Trained", options: SplitOptions) -> tuple[list[str], int | None]:
+def where(program: "Program", options: SplitOptions) -> tuple[Sequence[str], int | None]:
     """The layers to cut at, and which part is wanted alone."""
-    from jaxdl.methods.split import around, balanced, layers
-
-    shape = trained.seen.shape
     if options.stages is not None:
-        return balanced(trained.model, shape, options.stages), None
+        return program.balanced(options.stages), None
     if options.cut_at:
-        return list(options.cut_at), None
-    names = layers(trained.model, shape)
-    return around(trained.model, shape, options.first or names[0], options.last or names[-1])
+        return options.cut_at, None
+    return program.around(options.first or program.layers[0], options.last or program.layers[-1])
 
 
 def example(trained: "Trained", batch: Any) -> Any:

@@ -10,12 +10,14 @@ from flax import nnx
 from jax import export
 
 from jaxdl import inference
-from jaxdl.methods.split import around, balanced, layers, split
+from jaxdl.engine.stages import of_model
+from jaxdl.methods.split import split
 from jaxdl.models.resnet import BasicBlock, ResNet
 from jaxdl.split import main
 from jaxdl.train import main as train
 
 SHAPE = (8, 8, 3)
+ONE = jax.ShapeDtypeStruct((1, *SHAPE), jnp.float32)
 
 
 @pytest.fixture(scope="module")
@@ -47,19 +49,18 @@ def test_parts_one_behind_the_other_are_the_model(resnet):
 
 
 def test_a_part_around_layers(resnet):
-    names = layers(resnet, SHAPE)
-    assert names[0] == "conv1"
-    assert names[-1] == "fc"
-    assert around(resnet, SHAPE, "layer2", "layer3") == (["layer2", "layer4.0.conv1"], 1)
-    assert around(resnet, SHAPE, "conv1", "layer1") == (["layer2.0.conv1"], 0)
-    assert around(resnet, SHAPE, "layer4", "fc") == (["layer4"], 1)
+    program = of_model(resnet, ONE)[0]
+    assert program.layers[0] == "conv1"
+    assert program.layers[-1] == "fc"
+    assert program.around("layer2", "layer3") == (["layer2", "layer4.0.conv1"], 1)
+    assert program.around("conv1", "layer1") == (["layer2.0.conv1"], 0)
+    assert program.around("layer4", "fc") == (["layer4"], 1)
     with pytest.raises(ValueError, match="layer layer1 lies in front of layer3; the order is conv1, bn1"):
-        around(resnet, SHAPE, "layer3", "layer1")
+        program.around("layer3", "layer1")
 
 
 def test_balanced_parts_have_about_the_same_work(resnet):
-    image = jax.ShapeDtypeStruct((1, *SHAPE), jnp.float32)
-    works = [part.stage.work for part in split(resnet, image, balanced(resnet, SHAPE, 3))]
+    works = [part.stage.work for part in split(resnet, ONE, of_model(resnet, ONE)[0].balanced(3))]
     assert max(works) < 0.5 * sum(works)
 
 
@@ -95,11 +96,8 @@ def test_the_command_writes_one_part(run, tmp_path):
         (["--first", "fc1", "--last", "conv1"], "conv1 lies in front of fc1"),
     ],
 )
-def test_wrong_cuts_are_one_line(run, options, message, capsys):
-    assert main([str(run), *options]) == 2
-    error = capsys.readouterr().err
-    assert message in error
-    assert error.count("\n") == 1
+def test_wrong_cuts_are_one_line(run, options, message, mistake):
+    assert message in mistake(main, [str(run), *options]).err
 
 
 def test_a_run_that_is_not_there(tmp_path, capsys):

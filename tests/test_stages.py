@@ -61,7 +61,7 @@ def test_stages_give_the_outputs_statistics_and_gradients_of_the_whole(name, cou
     make, shape = MODELS[name]
     image, key = jnp.asarray(RNG.normal(size=shape), jnp.float32), jax.random.key(3)
     fn, program, params, stats = program_of(make(nnx.Rngs(0)), image)
-    stages = program.balanced(count)
+    stages = program.cut(program.balanced(count))
     whole = jax.tree.leaves(fn(params, image, stats, key))
     for ours, theirs in zip(through(stages, params, image, stats, key), whole, strict=True):
         np.testing.assert_array_equal(ours, theirs)
@@ -119,7 +119,7 @@ def test_balanced_stages_leave_as_little_as_possible_to_the_busiest():
     params = {n: jnp.zeros((i, o)) for n, i, o in zip("abcde", widths, widths[1:], strict=False)}
     program = Program(fn, params, jnp.zeros((1, 2)))
     # works: 256, 8192, 256, 8, 256
-    assert [stage.layers for stage in program.balanced(3)] == [("a",), ("b",), ("c", "d", "e")]
+    assert [stage.layers for stage in program.cut(program.balanced(3))] == [("a",), ("b",), ("c", "d", "e")]
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
+from flax import nnx
 from jax.extend import core
 
 from jaxdl import tree
@@ -57,13 +58,14 @@ class Program:
 
     Attributes:
       returned: shapes and types of what it returns.
-      layers: in the order in which the images meet them.
+      met: where on the spine the images meet each parameter, by name and in that order.
+      starts: where each layer begins.
     """
 
     def __init__(self, fn: Callable[..., Any], params: PyTree, images: Any, *rest: Any) -> None:
         closed, self.returned = jax.make_jaxpr(fn, return_shape=True)(params, images, *rest)
-        self.program, names = closed.jaxpr, list(tree.flatten(params))
-        program = self.program
+        program, names = closed.jaxpr, list(tree.flatten(params))
+        self.program = program
         self.params, self.images = program.invars[: len(names)], program.invars[len(names)]
         self.rest, self.outvars = program.invars[len(names) + 1 :], program.outvars
         self.constants = dict(zip(program.constvars, closed.consts, strict=True))
@@ -71,7 +73,7 @@ class Program:
         self.sides: dict[Any, Any] = {}  # of a variable that does not: its equation
         reads = {var: {place} for place, var in enumerate(self.params)}  # which parameters it is made of
         self.on_spine = {self.images}
-        starts: dict[str, int] = {}
+        self.met: dict[str, int] = {}
         for equation in program.eqns:
             used = set().union(*(reads.get(var, ()) for var in _variables(equation.invars)))
             if self.on_spine.isdisjoint(_variables(equation.invars)):
@@ -79,10 +81,12 @@ class Program:
                 self.sides.update(dict.fromkeys(equation.outvars, equation))
                 continue
             for place in sorted(used):
-                starts.setdefault(names[place].rpartition(".")[0] or names[place], len(self.spine))
+                self.met.setdefault(names[place], len(self.spine))
             self.spine.append(equation)
             self.on_spine.update(equation.outvars)
-        self.starts = starts
+        self.starts: dict[str, int] = {}
+        for name, place in self.met.items():
+            self.starts.setdefault(name.rpartition(".")[0] or name, place)
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -118,18 +122,15 @@ class Program:
             raise ValueError(
                 f"expected layers behind {self.layers[0]}, each behind the one before; got {', '.join(at)}"
             )
-        return self._stages([0, *places, len(self.spine)])
+        ends = [0, *places, len(self.spine)]
+        return tuple(self._stage(a, b, last=b == ends[-1]) for a, b in itertools.pairwise(ends))
 
-    def balanced(self, count: int) -> tuple[Stage, ...]:
-        """``count`` stages, cut so that the one with most work has as little as possible.
+    def balanced(self, count: int) -> list[str]:
+        """Where to cut into ``count`` stages of which the one with most work has as little as possible.
 
         Raises:
           ValueError: fewer layers than stages.
         """
-        return self.cut(self.balanced_cuts(count))
-
-    def balanced_cuts(self, count: int) -> list[str]:
-        """The layers that `balanced` cuts at; raises as it does."""
         first = {place: layer for layer, place in reversed(self.starts.items())}
         if not 1 <= count <= len(first):
             raise ValueError(f"a model of {len(first)} layers has no {count} stages: {', '.join(self.layers)}")
@@ -137,9 +138,17 @@ class Program:
         works = [sum(map(work, self.spine[a:b])) for a, b in itertools.pairwise(places)]
         return [first[places[place]] for place in _least_largest(works, count)]
 
-    def _stages(self, ends: Sequence[int]) -> tuple[Stage, ...]:
-        spans = list(itertools.pairwise(ends))
-        return tuple(self._stage(a, b, last=b == ends[-1]) for a, b in spans)
+    def around(self, first: str, last: str) -> tuple[list[str], int]:
+        """Where to cut so that one stage is the layers from ``first`` to ``last``, and which of the stages it is.
+
+        Raises:
+          ValueError: unknown layers, or the last lies in front of the first.
+        """
+        begin, behind = self.place(first), self.behind(last)
+        if behind is not None and self.place(behind) <= begin:
+            raise ValueError(f"layer {last} lies in front of {first}; the order is {', '.join(self.layers)}")
+        before = [first] if begin > self.place(self.layers[0]) else []
+        return [*before, *([behind] if behind else [])], len(before)
 
     def _stage(self, begin: int, end: int, *, last: bool) -> Stage:
         """The equations of the spine from ``begin`` to ``end``, with all that they need beside it."""
@@ -186,6 +195,23 @@ class Program:
                 open_ += _variables(equation.invars)
         in_order = {id(equation): equation for equation in self.sides.values()}
         return [equation for key, equation in in_order.items() if key in found]
+
+
+def of_model(model: nnx.Module, image: Any) -> tuple[Program, PyTree, PyTree]:
+    """The program of a model in evaluation mode, its parameters and its statistics, which are the program's rest.
+
+    Args:
+      model: any.
+      image: (B, H, W, C), or its shape and type; B is a number or a symbol of `jax.export`.
+    """
+    view = nnx.view(model, deterministic=True, use_running_average=True, raise_if_not_found=False)
+    graph, *values = nnx.split(view, nnx.Param, nnx.BatchStat)
+    params, stats = (nnx.to_pure_dict(value) for value in values)
+
+    def forward(params: PyTree, image: Array, stats: PyTree) -> Any:
+        return nnx.merge(graph, params, stats)(image)  # pyright: ignore[reportCallIssue]
+
+    return Program(forward, params, image, stats), params, stats
 
 
 def work(equation: Any) -> float:

@@ -86,7 +86,7 @@ class _Line:
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (state.params, state.stats, key)
         )
         traced = Program(program, params, part["image"], others, stats, key_shape)
-        self.stages = traced.cut(cuts) if cuts else traced.balanced(stages)
+        self.stages = traced.cut(cuts or traced.balanced(stages))
         leaves, self._structure = jax.tree.flatten(params)
         self._own = [Flat([leaves[place] for place in stage.params]) for stage in self.stages]
         self._carried = [Flat(stage.carried) for stage in self.stages]

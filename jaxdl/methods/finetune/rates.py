@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from jax.extend.core import Var
 
 from jaxdl import tree
+from jaxdl.engine.stages import of_model
 from jaxdl.optim.optimizers import RateState
 from jaxdl.typing import Array, PyTree
 
@@ -24,22 +24,9 @@ def layers(model: nnx.Module, image: Array | jax.ShapeDtypeStruct) -> list[list[
       model: takes ``image`` in evaluation mode.
       image: (B, H, W, C); only shape and type matter, of the parameters as well.
     """
-    view = nnx.view(model, deterministic=True, use_running_average=True, raise_if_not_found=False)
-    graph, params, stats = nnx.split(view, nnx.Param, nnx.BatchStat)
-    values = nnx.to_pure_dict(params)
-
-    def forward(values: PyTree, stats: PyTree, image: Array) -> Array:
-        return nnx.merge(graph, values, stats)(image)  # pyright: ignore[reportCallIssue]
-
-    program = jax.make_jaxpr(forward)(values, nnx.to_pure_dict(stats), image).jaxpr
-    names = dict(zip(program.invars, tree.flatten(values), strict=False))  # they come first
-    first: dict[str, int] = {}
-    for place, equation in enumerate(program.eqns):
-        for variable in equation.invars:
-            if isinstance(variable, Var) and variable in names:
-                first.setdefault(names[variable], place)
+    program, _, _ = of_model(model, image)
     grouped: dict[str, list[str]] = {}
-    for name in sorted(first, key=lambda name: first[name]):
+    for name in program.met:
         grouped.setdefault(layer_of(name), []).append(name)
     return list(grouped.values())
 
