@@ -1,4 +1,4 @@
-"""Strict mode for every test: four virtual devices, no implicit dtype or rank promotion."""
+"""Strict mode for every test: four virtual devices, no implicit dtype or rank promotion, draws that repeat."""
 
 import os
 from pathlib import Path
@@ -8,6 +8,8 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 
 import jax
 import pytest
+import torch
+from hypothesis import settings
 
 from jaxdl.engine import timing
 
@@ -15,7 +17,17 @@ timing.SECONDS = 0.0  # as few calls as there may be
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+# A run of the tests finds what the one before found, however slow the machine is.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
+
 MNIST = Path(__file__).parents[2] / "shared" / "data" / "mnist"
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    """What torch draws in a test does not depend on the tests before."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

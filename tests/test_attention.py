@@ -152,7 +152,7 @@ def test_the_function_is_torchs(axes, options):
     np.testing.assert_allclose(found, expected.numpy(), rtol=1e-12, atol=1e-13)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**16), st.floats(-30, 30))
 def test_a_constant_added_to_all_scores_changes_nothing(seed, constant):
     query, key, value = (jnp.asarray(normal(4, 3, seed=seed + i), jnp.float32) for i in range(3))

@@ -16,7 +16,7 @@ from jaxdl.methods.compose import Composition
 SHAPES = {"conv.weight": (12, 3, 5, 5), "conv.bias": (12,), "fc.weight": (40, 300), "fc.bias": (40,)}
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(units=st.floats(0, 0.99), rank=st.floats(0.01, 1), sparsity=st.floats(0, 0.99), soft=st.floats(0, 1))
 def test_text_says_it_all(units, rank, sparsity, soft):
     composition = Composition(*(round(value, 4) for value in (units, rank, sparsity, soft)))
@@ -36,7 +36,7 @@ def test_what_is_no_composition_is_an_error(text):
         compose.parse(text)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(room=st.integers(0, 20_000), seed=st.integers(0, 2**32), even=st.booleans())
 def test_a_sparsity_keeps_to_its_room_wherever_the_zeros_are(room, seed, even, tmp_path_factory):
     sparsity = compose.sparsity_for(SHAPES, room)

@@ -44,7 +44,7 @@ def test_other_orders_are_the_same_function(name):
 
 
 @pytest.mark.parametrize("name", MODELS)
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 10**6), noise=st.floats(0, 0.02))
 def test_shuffled_units_are_found_again(name, seed, noise):
     values, rng = state_dict(MODELS[name]), np.random.default_rng(seed)

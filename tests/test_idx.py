@@ -95,7 +95,7 @@ def test_every_flipped_bit_and_every_truncation(data: bytes):
 
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=4), st.booleans(), st.randoms(use_true_random=False))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_decode_undoes_encode(shape: list[int], packed: bool, random):
     array = np.frombuffer(random.randbytes(int(np.prod(shape))), np.uint8).reshape(shape)
     data = idx.encode(array)
@@ -104,7 +104,7 @@ def test_decode_undoes_encode(shape: list[int], packed: bool, random):
 
 
 @given(st.binary(max_size=200))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_any_bytes_give_an_array_or_a_value_error(data: bytes):
     for candidate in (data, idx.GZIP + data, RAW[:4] + data):
         found = outcome(candidate)

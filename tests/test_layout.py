@@ -27,7 +27,7 @@ def layouts(draw) -> tuple[Layout, tuple[int, ...]]:
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(layouts())
 def test_there_and_back_is_the_same_array(case):
     layout, shape = case

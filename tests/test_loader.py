@@ -57,7 +57,7 @@ def test_streamed_and_resident_give_the_same_batches(shuffle):
             np.testing.assert_array_equal(a[name], b[name])
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     examples=st.integers(1, 40),
     batch_size=st.integers(1, 40),

@@ -150,7 +150,7 @@ def test_cross_entropy_by_hand():
     np.testing.assert_allclose(value, 3 * np.log(4), rtol=1e-6)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 1000), st.floats(-50, 50))
 def test_laws_of_cross_entropy(seed, shift):
     with jax.enable_x64(True):
@@ -164,7 +164,7 @@ def test_laws_of_cross_entropy(seed, shift):
             np.testing.assert_allclose(same, value, rtol=1e-11)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.lists(st.booleans(), min_size=6, max_size=6).filter(any))
 def test_to_ignore_an_example_is_to_leave_it_out(kept):
     def mean(logits, labels):

@@ -99,7 +99,7 @@ def test_a_second_pruning_counts_what_the_first_has_left(first, second):
     np.testing.assert_array_equal(ours, module.w_mask.bool().numpy())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**32), levels=st.integers(1, 4), amount=st.floats(0, 1))
 def test_among_equals_torch_takes_others_and_as_many(seed, levels, amount):
     """Which of equal magnitudes go, torch leaves to its sort; above and below them the masks are the same."""
@@ -127,7 +127,7 @@ def test_two_of_four(shape):
     np.testing.assert_array_equal(masks.n_of_m(jnp.asarray(weight)), theirs)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**32), n=st.integers(1, 4), axis=st.integers(-3, 2))
 def test_any_block_keeps_its_largest(seed, n, axis):
     weight = np.random.default_rng(seed).normal(size=(4, 8, 12))

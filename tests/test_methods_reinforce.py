@@ -61,7 +61,7 @@ def tensors(batch):
     return found | {"action": found["action"].long()}
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(0, 2**32 - 1), st.floats(0, 1), st.floats(0, 1))
 def test_advantages_are_the_recursion(seed, gamma, lam):
     with jax.enable_x64(True):

@@ -71,7 +71,7 @@ def torch_pcgrad(gradients, orders):
 
 
 @pytest.mark.usefixtures("x64")
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10**6), tasks=st.just(4))
 def test_pcgrad_is_the_papers_algorithm(seed, tasks):
     rng = np.random.default_rng(seed)

@@ -78,7 +78,7 @@ def test_clip_by_norm_equals_torch(scale):
         np.testing.assert_allclose(gradient, np.asarray(theirs.weights[name].grad), rtol=1e-14)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.floats(1e-3, 1e3), st.floats(1e-3, 1e3))
 def test_a_clipped_norm_is_at_most_the_maximum(scale, maximum):
     grads = {"w": jnp.asarray([3.0, 4.0]) * scale}

@@ -27,7 +27,7 @@ def parts(path):
     return safetensors.numpy.load_file(path)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(array=sparse())
 def test_there_and_back(array, tmp_path_factory):
     path = tmp_path_factory.mktemp("packed") / "w"
@@ -92,7 +92,7 @@ def test_what_is_no_packed_file_says_so(tmp_path):
         packed.load(path)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(place=st.floats(0, 1, exclude_max=True))
 def test_a_changed_bit_is_noticed_wherever_it_is(place, tmp_path_factory):
     path = tmp_path_factory.mktemp("packed") / "w"

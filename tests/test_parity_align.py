@@ -22,7 +22,7 @@ def test_nothing_fits(shape, wanted):
     assert closest(np.zeros(shape), np.zeros(wanted)) is None
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 99), st.sampled_from([(0, 1, 2, 3), (0, 3, 1, 2), (0, 2, 3, 1), (1, 0, 2, 3)]))
 def test_the_closest_order_is_found_where_all_axes_are_alike(seed, order):
     theirs = np.random.default_rng(seed).normal(size=(3, 3, 3, 3))

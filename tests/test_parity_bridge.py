@@ -220,7 +220,7 @@ def test_types_that_layers_pin_are_those_of_the_proof():
 arrays = st.integers(0, 2**32 - 1)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(arrays, st.permutations(range(4)), st.sets(st.integers(0, 3)))
 def test_a_way_keeps_every_bit(seed, perm, mirrored):
     bits = np.random.default_rng(seed).integers(0, 2**63, (2, 3, 4, 5)).view(np.float64)

@@ -117,7 +117,7 @@ def test_the_padding_never_wins_over_negative_values():
     assert_equal_to_torch(max_pool2d, F.max_pool2d, x, kernel_size=3, stride=2, padding=1)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(data=st.data())
 def test_any_geometry_that_fits_has_torchs_shape(data):
     kernel, stride = (data.draw(st.tuples(st.integers(1, 3), st.integers(1, 3))) for _ in range(2))

@@ -30,7 +30,7 @@ def observed(x: np.ndarray, **options) -> tuple[np.ndarray, np.ndarray]:
 
 
 @given(st.lists(floats, min_size=1, max_size=5))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @pytest.mark.parametrize(("bits", "unsigned"), [(8, 128), (7, 64)])
 def test_scale_and_zero_point_are_those_of_torchs_observer(bits, unsigned, numbers):
     x = np.asarray(numbers, np.float32)
@@ -85,7 +85,7 @@ def test_halves_go_to_the_even_code_and_the_rest_to_the_ends():
 
 
 @given(st.lists(floats, min_size=1, max_size=20))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_what_lies_in_the_range_is_off_by_half_a_step_at_most_and_zero_not_at_all(numbers):
     x = np.asarray([*numbers, 0], np.float32)
     scale, zero_point = affine.affine(x.min(), x.max())

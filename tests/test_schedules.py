@@ -105,7 +105,7 @@ def test_by_hand():
     np.testing.assert_allclose(rates(cycle, 7), [1, 2.5, 4, 2.25, 0.5, 0.5, 0.5], rtol=1e-6)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.sampled_from([schedule for schedule, _, _ in CASES]), st.integers(0, 200), st.integers(1, 20))
 def test_laws(schedule, count, steps):
     with jax.enable_x64(True):

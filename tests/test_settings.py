@@ -60,7 +60,7 @@ def test_errors_say_what_is_wrong(texts, message):
         settings.product(texts)
 
 
-@settings_of_hypothesis(max_examples=20, deadline=None)
+@settings_of_hypothesis(max_examples=20)
 @given(st.floats(1e-9, 1e9, allow_nan=False))
 def test_words_of_a_command_line_give_the_options_again(lr):
     options = {"lr": lr, "nesterov": True, "shuffle": False, "betas": (0.8, 0.9), "hidden": None, "epochs": 3}

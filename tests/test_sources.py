@@ -190,7 +190,7 @@ def test_the_fingerprint_covers_every_byte_shape_and_split():
 
 
 @given(hnp.arrays(np.uint8, st.tuples(*[st.integers(1, 6)] * 3, st.integers(1, 4))), st.integers(1, 64))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_channel_stats_are_those_of_the_scaled_images(images: np.ndarray, chunk: int):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sources, "CHUNK", chunk)

@@ -14,17 +14,22 @@ from jaxdl.tune.study import Study, open_storage
 
 SPACE = search.space(["lr=log:1e-3:1", "hidden=int:32:512"])
 MADE_OF = {"search lr": "log:0.001:1", "batch_size": 64}
-# Asks for trials until there are none, and prints their numbers and options.
+# Asks for trials until there are none, and prints their numbers and options. Waits with its first
+# ones for a line, so that the other worker has come when it goes on.
 WORKER = """
 import json, sys
 sys.path.insert(0, sys.argv[2])
 from test_study import SPACE, made
 from jaxdl.tune import search
 own = made(sys.argv[1])
-while trials := own.ask(3, 30):
+trials = own.ask(3, 30)
+print("asked", flush=True)
+input()
+while trials:
     options = [{name: search.suggest(trial, name, SPACE[name]) for name in SPACE} for trial in trials]
     own.report(trials, 1, [found["lr"] for found in options], last=True)
     print(json.dumps([[trial.number, found] for trial, found in zip(trials, options)]))
+    trials = own.ask(3, 30)
 """
 
 
@@ -43,9 +48,20 @@ def test_two_workers_on_one_study_do_no_trial_twice(place):
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-c", WORKER, str(place), os.path.dirname(__file__)]  # noqa: PTH120
     workers = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+        subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
         for _ in range(2)
     ]
+    assert [worker.stdout.readline() for worker in workers] == ["asked\n"] * 2
+    for worker in workers:
+        worker.stdin.write("\n")
+        worker.stdin.flush()
     said = [worker.communicate() for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], said
     done = [[tuple(pair) for line in out.splitlines() for pair in json.loads(line)] for out, _ in said]

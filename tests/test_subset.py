@@ -2,7 +2,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -59,7 +59,6 @@ def test_repeated_images_fill_an_epoch():
     assert subset.repeated(few, 3) is few
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 4), min_size=2, max_size=60), st.floats(0.01, 0.99), st.integers(0, 5))
 def test_held_out_and_kept_images_are_all_and_share_none(labels, share, seed):
     source = made(labels)

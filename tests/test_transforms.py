@@ -124,7 +124,7 @@ def test_an_affine_of_degrees_alone_only_turns(monkeypatch):
 # Erasing and mixing.
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 2**31 - 1))
 def test_erased_is_one_rectangle_within_its_bounds(seed):
     height, width = 9, 14
@@ -167,7 +167,7 @@ def test_erasing_gives_up_where_no_rectangle_fits():
     np.testing.assert_array_equal(got, image)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 2**31 - 1))
 def test_mixup_blends_images_and_labels_by_the_same_share(seed):
     label = jnp.array([0, 3, 1, 4], jnp.int32)
