@@ -152,7 +152,7 @@ def test_eight_devices_train_as_one(single, tmp_path):
     for norm, run in single.items():
         np.savez(tmp_path / f"{norm}.npz", **run)
     flags = {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "JAX_NUM_CPU_DEVICES": "8",
         "JAX_PLATFORMS": "cpu",
         "JAX_ENABLE_X64": "1",
     }

@@ -25,7 +25,7 @@ def start(count, *argv):
     """Processes with addresses of their own; 30 is no multiple of 4, and the last batch has 27 examples."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    environment = os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu", "PYTHONUNBUFFERED": "1"}
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "1", "JAX_PLATFORMS": "cpu", "PYTHONUNBUFFERED": "1"}
     place = ["--coordinator", f"127.0.0.1:{port}", "--num-processes", str(count), "--start-timeout", "60"]
     return [
         subprocess.Popen(

@@ -20,7 +20,7 @@ DIGITS = ["--dataset", "digits", "--batch-size", "32", "--dropout", "0.2", "--op
 
 
 def spawn(*argv, before=(), **variables):
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "XLA_FLAGS": "", **variables}
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "JAX_NUM_CPU_DEVICES": "1", **variables}
     command = [*before, sys.executable, "-m", "jaxdl.train", *DIGITS, *map(str, argv)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 

@@ -20,7 +20,7 @@ ARGV = ["--dataset", "digits", "--batch-size", "128", "--epochs", "2", "--drop-l
 
 def spawn(out, *argv):
     command = [sys.executable, "-m", "jaxdl.tune", *ARGV, "--workers", "2", "--out", str(out), *map(str, argv)]
-    environment = {**os.environ, "XLA_FLAGS": "", "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "1", "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 

@@ -38,8 +38,12 @@ Report = Callable[[Mapping[int, Record]], Collection[int]]
 
 
 def use_cores() -> None:
-    """Makes a device of each core that this process may use; to be called before JAX starts."""
-    if "host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
+    """Makes a device of each core that this process may use, unless the environment says how many there are.
+
+    To be called before JAX starts.
+    """
+    given = "JAX_NUM_CPU_DEVICES" in os.environ
+    if given or "host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
         return
     with contextlib.suppress(RuntimeError):  # it has started: its devices are what they are
         jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
