@@ -15,6 +15,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from jaxdl.command_line import fail
+
 Config = TypeVar("Config")
 
 Dataset = Literal["mnist", "fashion_mnist", "digits", "npz", "folder"]
@@ -248,12 +250,6 @@ def parse(default: Config, argv: Sequence[str], prog: str) -> Config:
         if stop.code:
             sys.exit(fail(prog, _one_line(stderr.getvalue())))
         raise
-
-
-def fail(prog: str, message: str) -> int:
-    """Prints a user's error as one line and returns the exit status for it, 2."""
-    print(f"{prog.removeprefix('python -m ')}: error: {message}", file=sys.stderr)
-    return 2
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

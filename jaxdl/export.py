@@ -9,14 +9,14 @@ or a format that was asked for cannot express the model.
 
 import dataclasses
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from jaxdl import files
-from jaxdl.config import fail, parse
+from jaxdl.command_line import command_line
+from jaxdl.config import parse
 
 if TYPE_CHECKING:  # they import jax, which --help does not need
     from jaxdl.data.sources import Source
@@ -56,17 +56,15 @@ class ExportConfig:
     export: ExportOptions = dataclasses.field(default_factory=ExportOptions)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command_line(PROG)
+def main(argv: list[str]) -> int:
     """Runs the command line and returns the exit status."""
-    options = parse(ExportConfig(), sys.argv[1:] if argv is None else argv, PROG).export
-    try:
-        if options.run is None:
-            raise ValueError("expected a run's folder; see --help")
-        if options.calibration < 1 or (options.test_images or 1) < 1:
-            raise ValueError("--calibration and --test-images must be at least 1")
-        return export(options.run, options)
-    except (ValueError, TypeError, OSError) as error:
-        return fail(PROG, str(error))
+    options = parse(ExportConfig(), argv, PROG).export
+    if options.run is None:
+        raise ValueError("expected a run's folder; see --help")
+    if options.calibration < 1 or (options.test_images or 1) < 1:
+        raise ValueError("--calibration and --test-images must be at least 1")
+    return export(options.run, options)
 
 
 def export(run: Path, options: ExportOptions) -> int:

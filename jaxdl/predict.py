@@ -5,13 +5,13 @@ Exit status: 0; 2 where the run, an image or the data cannot be used.
 
 import dataclasses
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from jaxdl.config import fail, parse
+from jaxdl.command_line import command_line
+from jaxdl.config import parse
 
 if TYPE_CHECKING:  # they import jax, which --help does not need
     from jaxdl.inference import Trained
@@ -44,25 +44,23 @@ class PredictConfig:
     predict: PredictOptions = dataclasses.field(default_factory=PredictOptions)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command_line(PROG)
+def main(argv: list[str]) -> int:
     """Runs the command line and returns the exit status."""
-    options = parse(PredictConfig(), sys.argv[1:] if argv is None else argv, PROG).predict
-    try:
-        if options.run is None or not (options.images or options.evaluate):
-            raise ValueError("expected a run's folder and images, or --evaluate; see --help")
-        from jaxdl import inference
-        from jaxdl.engine.host import set_up
-        from jaxdl.quantize import codes
+    options = parse(PredictConfig(), argv, PROG).predict
+    if options.run is None or not (options.images or options.evaluate):
+        raise ValueError("expected a run's folder and images, or --evaluate; see --help")
+    from jaxdl import inference
+    from jaxdl.engine.host import set_up
+    from jaxdl.quantize import codes
 
-        set_up()
-        in_int8 = (options.run / codes.FILE).exists()
-        trained = (codes.load if in_int8 else inference.load)(options.run)
-        if options.images:
-            classify(trained, options)
-        if options.evaluate:
-            evaluate(trained, options)
-    except (ValueError, TypeError, OSError) as error:
-        return fail(PROG, str(error))
+    set_up()
+    in_int8 = (options.run / codes.FILE).exists()
+    trained = (codes.load if in_int8 else inference.load)(options.run)
+    if options.images:
+        classify(trained, options)
+    if options.evaluate:
+        evaluate(trained, options)
     return 0
 
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from jaxdl import files
-from jaxdl.config import fail, parse
+from jaxdl.command_line import command_line
+from jaxdl.config import parse
 
 if TYPE_CHECKING:  # they import jax, which --help does not need
     from jaxdl.engine.stages import Program
@@ -54,18 +55,16 @@ class SplitConfig:
     split: SplitOptions = dataclasses.field(default_factory=SplitOptions)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command_line(PROG)
+def main(argv: list[str]) -> int:
     """Runs the command line and returns the exit status."""
-    options = parse(SplitConfig(), sys.argv[1:] if argv is None else argv, PROG).split
-    try:
-        if options.run is None:
-            raise ValueError("expected a run's folder; see --help")
-        one = options.first is not None or options.last is not None
-        if (options.stages is not None) + bool(options.cut_at) + one != 1:
-            raise ValueError("say where to cut: --stages N, --cut-at LAYERS, or --first and --last; one of them")
-        return split(options.run, options)
-    except (ValueError, OSError) as error:
-        return fail(PROG, str(error))
+    options = parse(SplitConfig(), argv, PROG).split
+    if options.run is None:
+        raise ValueError("expected a run's folder; see --help")
+    one = options.first is not None or options.last is not None
+    if (options.stages is not None) + bool(options.cut_at) + one != 1:
+        raise ValueError("say where to cut: --stages N, --cut-at LAYERS, or --first and --last; one of them")
+    return split(options.run, options)
 
 
 def split(run: Path, options: SplitOptions) -> int:

@@ -6,7 +6,6 @@ wrong; 130 or 143 it was stopped by Ctrl-C or SIGTERM, saved, and goes on with `
 
 import contextlib
 import dataclasses
-import signal
 import sys
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -14,7 +13,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import jaxdl
 from jaxdl import files
-from jaxdl.config import TrainConfig, fail, nearest, parse, replace, to_dict
+from jaxdl.command_line import command_line
+from jaxdl.config import TrainConfig, nearest, parse, replace, to_dict
 from jaxdl.engine import processes
 from jaxdl.engine.run_folder import RunFolder, RunPaths, command_of, new_path, read_config, resumed
 from jaxdl.recipes import RECIPES
@@ -52,15 +52,13 @@ def command(argv: Sequence[str] | None, default: Config, prog: str, technique: "
       prog: how a user calls it.
       technique: ``(options, data) -> Technique``.
     """
-    try:
+
+    @command_line(prog, stopped="stopped before the first step: there is nothing to save")
+    def run(words: list[str]) -> int:
         with processes.settled():
-            status = train(read_options(sys.argv[1:] if argv is None else argv, default, prog), technique)
-    except (ValueError, TypeError, OSError) as error:
-        status = fail(prog, str(error))
-    except KeyboardInterrupt:
-        print("stopped before the first step: there is nothing to save", file=sys.stderr)
-        status = 128 + signal.SIGINT
-    return processes.leave(status)
+            return train(read_options(words, default, prog), technique)
+
+    return processes.leave(run(argv))
 
 
 def plain(*_: object) -> "Technique":

@@ -10,13 +10,13 @@ Exit status: 0; 1 where a training failed; 2 a wrong option, a bad corpus or a m
 
 import dataclasses
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from jaxdl.config import DataOptions, OptimizerOptions, RunOptions, TrainConfig, fail
+from jaxdl.command_line import command_line
+from jaxdl.config import DataOptions, OptimizerOptions, RunOptions, TrainConfig
 from jaxdl.train import read_options
 
 if TYPE_CHECKING:  # they import jax, which --help does not need
@@ -55,18 +55,19 @@ class TextConfig(TrainConfig):
     texts: TextOptions = dataclasses.field(default_factory=TextOptions)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command_line(PROG)
+def main(argv: list[str]) -> int:
     """Runs the command line and returns the exit status."""
     from jaxdl.comparison import IncompleteError, folder
     from jaxdl.finetune import report
 
+    config = read_options(argv, TextConfig(), PROG)
     try:
-        config = read_options(sys.argv[1:] if argv is None else argv, TextConfig(), PROG)
         with folder(config.run.out, "text") as out:
             arms = {name: {"data_dir": path} for name, path in features(config.texts, out).items()}
             return report.compare(config, arms, technique, out)
-    except (ValueError, TypeError, OSError, ImportError) as error:
-        return fail(PROG, str(error))
+    except ImportError as error:
+        raise ValueError(str(error)) from None
     except IncompleteError as stop:
         return stop.status
 

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 MODULES = sorted(path for path in (ROOT / "jaxdl").rglob("*.py") if path.name != "__init__.py")
 # From the ground up; a module imports from floors below its own, or from those named before it on its own.
 FLOORS = """
-typing scalar tree files config recipes sweep.settings sweep.plan tune.options
+typing scalar tree files command_line config recipes sweep.settings sweep.plan tune.options
 
 nn.init nn.layout nn.activations nn.linear nn.conv nn.conv_transpose nn.pooling nn.norm nn.dropout nn.attention
 nn.losses

@@ -49,7 +49,15 @@ def test_steps_on_recorded_trajectories_are_torchs():
     world = dataclasses.replace(world, params=world.params.replace(max_steps_in_episode=25))
     graph, first, module, optimizer = begin(world)
     first = dataclasses.replace(first, stats=ppo.begin(world, jax.random.key(7)))
-    numbers = {"steps": 10, "epochs": 2, "minibatches": 4, "gamma": 0.97, "lam": 0.9, "clip": 0.1}
+    numbers = {
+        "steps": 10,
+        "epochs": 2,
+        "minibatches": 4,
+        "gamma": 0.97,
+        "lam": 0.9,
+        "reward_scale": 0.5,
+        "clip": 0.1,
+    }
     step = jax.jit(ppo.train_step(graph, world, TX, **numbers, value_weight=0.3, entropy_weight=0.02))
     cut = fell = 0
     now = first
@@ -73,7 +81,7 @@ def learn(module, optimizer, path, orders):
     with torch.no_grad():
         value, last_value = module(recorded["observation"])[1], module(recorded["last"])[1]
     ended = recorded["terminated"], recorded["done"]
-    advantage = twin.advantages(recorded["reward"], value, last_value, *ended, 0.97, 0.9)
+    advantage = twin.advantages(0.5 * recorded["reward"], value, last_value, *ended, 0.97, 0.9)
     names = ("observation", "action", "log_prob")
     whole = {name: recorded[name] for name in names} | {"advantage": advantage, "return": advantage + value}
     flat = {name: values.flatten(0, 1) for name, values in whole.items()}

@@ -61,6 +61,7 @@ def test_reinforce_needs_no_gymnasium_threshold(tmp_path, capsys):
         (["--algorithm", "reinforce", "--clip", "0.1"], "--clip has no meaning for reinforce"),
         (["--envs", "0"], "--envs must be at least 1; got 0"),
         (["--gamma", "1.5"], "--gamma must lie in [0, 1]; got 1.5"),
+        (["--reward-scale", "0"], "--reward-scale must be a number above 0; got 0.0"),
         (["--clip", "0"], "the clip of PPO must be above 0; got 0.0"),
         (["--lr", "-1"], "the rate must be 0 or more, got -1.0"),
         (["--seeds", "0"], "--seeds must be at least 1; got 0"),

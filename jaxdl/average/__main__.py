@@ -6,13 +6,12 @@ Exit status: as that of ``python -m jaxdl.train``.
 """
 
 import dataclasses
-import signal
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from jaxdl.config import TrainConfig, fail, replace
+from jaxdl.command_line import command_line
+from jaxdl.config import TrainConfig, replace
 from jaxdl.engine.run_folder import new_path
 from jaxdl.train import read_options, train
 
@@ -54,23 +53,18 @@ class AverageConfig(TrainConfig):
     average: AverageOptions = dataclasses.field(default_factory=AverageOptions)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command_line(PROG, stopped="stopped before the first step or after the last")
+def main(argv: list[str]) -> int:
     """Runs the command line and returns the exit status."""
-    try:
-        config = read_options(sys.argv[1:] if argv is None else argv, AverageConfig(), PROG)
-        out = config.run.out or new_path(Path("runs"), f"{config.average.kind}-{config.model.model}")
-        if status := train(replace(config, {"out": out}), technique):
-            return status
-        from jaxdl.average import report as average_report
-        from jaxdl.restored import restore
+    config = read_options(argv, AverageConfig(), PROG)
+    out = config.run.out or new_path(Path("runs"), f"{config.average.kind}-{config.model.model}")
+    if status := train(replace(config, {"out": out}), technique):
+        return status
+    from jaxdl.average import report as average_report
+    from jaxdl.restored import restore
 
-        found = restore(out, AverageConfig(), technique, config.data.data_dir)
-        print("\n".join(average_report.report(found, out)))
-    except (ValueError, TypeError, OSError) as error:
-        return fail(PROG, str(error))
-    except KeyboardInterrupt:
-        print("stopped before the first step or after the last", file=sys.stderr)
-        return 128 + signal.SIGINT
+    found = restore(out, AverageConfig(), technique, config.data.data_dir)
+    print("\n".join(average_report.report(found, out)))
     return 0
 
 

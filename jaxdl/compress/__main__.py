@@ -11,25 +11,23 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from jaxdl.command_line import command_line
 from jaxdl.compress.options import PROG, CompressConfig, target_bytes
-from jaxdl.config import fail, parse
+from jaxdl.config import parse
 from jaxdl.engine.run_folder import new_path
 from jaxdl.prune.options import based_on
 from jaxdl.train import read_options
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command_line(PROG)
+def main(argv: list[str]) -> int:
     """Runs the command line and returns the exit status."""
-    argv = sys.argv[1:] if argv is None else list(argv)
     config = parse(CompressConfig(), argv, PROG)
-    try:
-        if config.compress.compare:
-            from jaxdl.compress import report
+    if config.compress.compare:
+        from jaxdl.compress import report
 
-            return report.compare(config.compress.compare, config.run.out)
-        return compress(config, argv)
-    except (ValueError, TypeError, OSError) as error:
-        return fail(PROG, str(error))
+        return report.compare(config.compress.compare, config.run.out)
+    return compress(config, argv)
 
 
 def compress(config: CompressConfig, argv: Sequence[str]) -> int:

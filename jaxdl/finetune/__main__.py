@@ -9,7 +9,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from jaxdl.config import ModelOptions, fail, parse, replace
+from jaxdl.command_line import command_line
+from jaxdl.config import ModelOptions, parse, replace
 from jaxdl.engine.run_folder import read_config
 from jaxdl.finetune.options import FinetuneConfig
 from jaxdl.train import command, read_options
@@ -25,15 +26,12 @@ ARMS = {
 }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command_line(PROG)
+def main(argv: list[str]) -> int:
     """Runs the command line and returns the exit status."""
-    argv = sys.argv[1:] if argv is None else list(argv)
     given = parse(FinetuneConfig(), argv, PROG)
-    try:
-        default = options_of(given)
-        return (compare if given.finetune.compare_scratch else train)(argv, default)
-    except (ValueError, TypeError, OSError) as error:
-        return fail(PROG, str(error))
+    default = options_of(given)
+    return (compare if given.finetune.compare_scratch else train)(argv, default)
 
 
 def train(argv: Sequence[str], default: FinetuneConfig) -> int:

@@ -8,13 +8,13 @@ Exit status: 0; 2 where the runs or the data cannot be used.
 
 import dataclasses
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from jaxdl.config import fail, parse
+from jaxdl.command_line import command_line
+from jaxdl.config import parse
 from jaxdl.engine.run_folder import new_path
 
 PROG = "python -m jaxdl.fuse"
@@ -43,22 +43,20 @@ class FuseConfig:
     fuse: FuseOptions = dataclasses.field(default_factory=FuseOptions)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command_line(PROG)
+def main(argv: list[str]) -> int:
     """Runs the command line and returns the exit status."""
-    options = parse(FuseConfig(), sys.argv[1:] if argv is None else argv, PROG).fuse
-    try:
-        if len(options.runs) < 2:
-            raise ValueError(f"expected two runs or more to fuse; got {len(options.runs)}")
-        if options.points < 3:
-            raise ValueError(f"--points must be at least 3; got {options.points}")
-        from jaxdl.fuse import report as fuse_report
-        from jaxdl.fuse.fusion import Fusion
+    options = parse(FuseConfig(), argv, PROG).fuse
+    if len(options.runs) < 2:
+        raise ValueError(f"expected two runs or more to fuse; got {len(options.runs)}")
+    if options.points < 3:
+        raise ValueError(f"--points must be at least 3; got {options.points}")
+    from jaxdl.fuse import report as fuse_report
+    from jaxdl.fuse.fusion import Fusion
 
-        fusion = Fusion(options.runs, options.data_dir)
-        out = _folder(options.out)
-        print("\n".join(fuse_report.report(fusion, out, options.points, options.seed)))
-    except (ValueError, TypeError, OSError) as error:
-        return fail(PROG, str(error))
+    fusion = Fusion(options.runs, options.data_dir)
+    out = _folder(options.out)
+    print("\n".join(fuse_report.report(fusion, out, options.points, options.seed)))
     return 0
 
 

@@ -5,29 +5,22 @@ are made. Exit status: 0 complete; 1 failed; 2 a wrong option or bad data; 130 o
 saved, and goes on with ``--resume``.
 """
 
-import signal
 import sys
-from collections.abc import Sequence
 
 from jaxdl import files
-from jaxdl.config import fail
+from jaxdl.command_line import command_line
 from jaxdl.engine import seeds
 from jaxdl.gan.options import GanConfig, check
 
 PROG = "python -m jaxdl.gan"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command_line(PROG, stopped="stopped between two trainings: go on with --out and --resume")
+def main(argv: list[str]) -> int:
     """Runs the command line and returns the exit status."""
-    try:
-        config = seeds.read_options(sys.argv[1:] if argv is None else argv, GanConfig(), PROG)
-        check(config.gan)
-        return learn(config)
-    except (ValueError, TypeError, OSError) as error:
-        return fail(PROG, str(error))
-    except KeyboardInterrupt:
-        print("stopped between two trainings: go on with --out and --resume", file=sys.stderr)
-        return 128 + signal.SIGINT
+    config = seeds.read_options(argv, GanConfig(), PROG)
+    check(config.gan)
+    return learn(config)
 
 
 def learn(config: GanConfig) -> int:

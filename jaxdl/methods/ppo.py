@@ -56,6 +56,7 @@ def train_step(
     minibatches: int = 4,
     gamma: float = 0.99,
     lam: float = 0.95,
+    reward_scale: float = 1.0,
     clip: float = 0.2,
     value_weight: float = 0.5,
     entropy_weight: float = 0.01,
@@ -70,6 +71,7 @@ def train_step(
       epochs: how often every step is used.
       minibatches: into how many the steps are divided, shuffled, in every epoch.
       gamma, lam: see `jaxdl.methods.reinforce.advantages`.
+      reward_scale: see `examples`.
       clip, value_weight, entropy_weight: see `clipped_surrogate`.
 
     Raises:
@@ -88,7 +90,7 @@ def train_step(
         act_key, order_key = jax.random.split(jax.random.fold_in(state.key, state.step))
         model = nnx.merge(graphdef, state.params, {})
         (env_state, seen), path = rollout(model, world, (state.stats["env"], state.stats["seen"]), act_key, steps)
-        batch = examples(model, path, gamma, lam)
+        batch = examples(model, path, gamma, lam, reward_scale)
 
         def epoch(carry: PyTree, key: Array) -> tuple[PyTree, Metrics]:
             rows = jax.random.permutation(key, total).reshape(minibatches, -1)
@@ -116,11 +118,16 @@ def begin(world: Environments, key: Array) -> PyTree:
     return {"env": env_state, "seen": seen, "return": jnp.zeros(world.count)}
 
 
-def examples(model: Any, path: Trajectory, gamma: float, lam: float) -> Batch:
-    """What an update learns from, (T * N, ...): the steps with their advantages and the returns they mean."""
+def examples(model: Any, path: Trajectory, gamma: float, lam: float, reward_scale: float = 1.0) -> Batch:
+    """What an update learns from, (T * N, ...): the steps with their advantages and the returns they mean.
+
+    Rewards are multiplied by ``reward_scale``. A critic begins near 0 and moves as fast as its weights do, so
+    returns far above 1 keep it, and the advantages with it, wrong for many updates.
+    """
     value = model.value(path.observation)
     next_value = jnp.where(path.terminated, 0, model.value(path.last))
-    advantage = advantages(path.reward, value, next_value, path.done, gamma, lam)
+    reward = reward_scale * path.reward
+    advantage = advantages(reward, value, next_value, path.done, gamma, lam)
     batch = {
         "observation": path.observation,
         "action": path.action,

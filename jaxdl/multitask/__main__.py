@@ -6,13 +6,13 @@ Exit status: as that of ``python -m jaxdl.train``.
 """
 
 import dataclasses
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from jaxdl.config import TrainConfig, fail, replace
+from jaxdl.command_line import command_line
+from jaxdl.config import TrainConfig, replace
 from jaxdl.engine.run_folder import new_path
 from jaxdl.train import read_options, train
 
@@ -58,15 +58,10 @@ class MultitaskConfig(TrainConfig):
     multitask: MultitaskOptions = dataclasses.field(default_factory=MultitaskOptions)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command_line(PROG, stopped="stopped between two runs; --out OUT --resume goes on")
+def main(argv: list[str]) -> int:
     """Runs the command line and returns the exit status."""
-    try:
-        return multitask(read_options(sys.argv[1:] if argv is None else argv, MultitaskConfig(), PROG))
-    except (ValueError, TypeError, OSError) as error:
-        return fail(PROG, str(error))
-    except KeyboardInterrupt:
-        print("stopped between two runs; --out OUT --resume goes on", file=sys.stderr)
-        return 128 + signal.SIGINT
+    return multitask(read_options(argv, MultitaskConfig(), PROG))
 
 
 def multitask(config: MultitaskConfig) -> int:

@@ -5,32 +5,29 @@ better than a small rate. Exit status: as that of ``python -m jaxdl.train``.
 """
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from jaxdl.config import fail, parse
+from jaxdl.command_line import command_line
+from jaxdl.config import parse
 from jaxdl.engine.run_folder import new_path
 from jaxdl.prune.options import PROG, PruneConfig
 from jaxdl.train import command
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command_line(PROG)
+def main(argv: list[str]) -> int:
     """Runs the command line and returns the exit status."""
-    argv = sys.argv[1:] if argv is None else list(argv)
     config = parse(PruneConfig(), argv, PROG)
-    try:
-        from jaxdl.prune import report, technique  # they import jax, which --help does not need
+    from jaxdl.prune import report, technique  # they import jax, which --help does not need
 
-        if config.prune.compare:
-            return report.compare(config.prune.compare, config.run.out)
-        default = technique.starting_options(config)
-        out = config.run.out or new_path(Path("runs"), f"{default.data.dataset}-{default.model.model}-pruned")
-        status = command([*argv, "--out", str(out)], default, PROG, technique.technique)
-        if status == 0:
-            report.report(out)
-        return status
-    except (ValueError, TypeError, OSError) as error:
-        return fail(PROG, str(error))
+    if config.prune.compare:
+        return report.compare(config.prune.compare, config.run.out)
+    default = technique.starting_options(config)
+    out = config.run.out or new_path(Path("runs"), f"{default.data.dataset}-{default.model.model}-pruned")
+    status = command([*argv, "--out", str(out)], default, PROG, technique.technique)
+    if status == 0:
+        report.report(out)
+    return status
 
 
 if __name__ == "__main__":

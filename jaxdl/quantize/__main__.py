@@ -8,12 +8,12 @@ Exit status: 0; 2 where the run, the data or an option cannot be used; with qat 
 import contextlib
 import dataclasses
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jaxdl import files
-from jaxdl.config import DataOptions, ModelOptions, fail, parse, replace, to_dict
+from jaxdl.command_line import command_line
+from jaxdl.config import DataOptions, ModelOptions, parse, replace, to_dict
 from jaxdl.engine.run_folder import RunFolder, command_of, new_path, read_config
 from jaxdl.quantize.options import PROG, QuantizeConfig, QuantizeOptions
 from jaxdl.train import command
@@ -28,25 +28,22 @@ TRAINING = {"epochs": 1, "optimizer": "adam", "lr": 1e-4, "schedule": "cosine"}
 HANDED_ON = ("label_smoothing", "class_weight", "l1", "l2", "seed")  # beside the options of data and model
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command_line(PROG)
+def main(argv: list[str]) -> int:
     """Runs the command line and returns the exit status."""
-    argv = sys.argv[1:] if argv is None else list(argv)
     config = parse(QuantizeConfig(), argv, PROG)
     options = config.quantize
-    try:
-        from jaxdl.quantize import report as quantize_report
+    from jaxdl.quantize import report as quantize_report
 
-        if options.compare:
-            return quantize_report.compare(options.compare, config.run.out or Path())
-        default = run_config(options, config.run.resume)
-        out = config.run.out or new_path(Path("runs"), f"{(options.run or Path()).resolve().name}-int8")
-        if options.method == "qat":
-            status = command([*argv, "--out", str(out)], default, PROG, technique)
-            return status or finish(out, config.data.data_dir)
-        check_no_training(config)
-        return convert(config, out)
-    except (ValueError, TypeError, OSError) as error:
-        return fail(PROG, str(error))
+    if options.compare:
+        return quantize_report.compare(options.compare, config.run.out or Path())
+    default = run_config(options, config.run.resume)
+    out = config.run.out or new_path(Path("runs"), f"{(options.run or Path()).resolve().name}-int8")
+    if options.method == "qat":
+        status = command([*argv, "--out", str(out)], default, PROG, technique)
+        return status or finish(out, config.data.data_dir)
+    check_no_training(config)
+    return convert(config, out)
 
 
 def run_config(options: QuantizeOptions, resume: bool) -> QuantizeConfig:

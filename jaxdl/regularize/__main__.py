@@ -6,10 +6,10 @@ A network that is too large for its few images is trained without and with each 
 
 import dataclasses
 import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from jaxdl.config import ModelOptions, OptimizerOptions, RunOptions, TrainConfig, fail, parse
+from jaxdl.command_line import command_line
+from jaxdl.config import ModelOptions, OptimizerOptions, RunOptions, TrainConfig, parse
 from jaxdl.train import read_options
 
 if TYPE_CHECKING:  # they import jax, which --help does not need
@@ -51,22 +51,19 @@ class RegularizeConfig(TrainConfig):
     regularize: RegularizeOptions = dataclasses.field(default_factory=RegularizeOptions)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command_line(PROG)
+def main(argv: list[str]) -> int:
     """Runs the command line and returns the exit status."""
-    argv = sys.argv[1:] if argv is None else list(argv)
-    try:
-        config = read_options(argv, RegularizeConfig(), PROG)
-        arms = {"none": config} | {cure: cured(config, cure) for cure in config.regularize.cures}
-        from jaxdl.comparison import IncompleteError, folder
-        from jaxdl.regularize import report as regularize_report
+    config = read_options(argv, RegularizeConfig(), PROG)
+    arms = {"none": config} | {cure: cured(config, cure) for cure in config.regularize.cures}
+    from jaxdl.comparison import IncompleteError, folder
+    from jaxdl.regularize import report as regularize_report
 
-        try:
-            with folder(config.run.out, "regularize") as out:
-                return regularize_report.compare(config, arms, technique, out)
-        except IncompleteError as stop:
-            return stop.status
-    except (ValueError, TypeError, OSError) as error:
-        return fail(PROG, str(error))
+    try:
+        with folder(config.run.out, "regularize") as out:
+            return regularize_report.compare(config, arms, technique, out)
+    except IncompleteError as stop:
+        return stop.status
 
 
 def cured(config: RegularizeConfig, cure: str) -> RegularizeConfig:

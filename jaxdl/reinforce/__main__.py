@@ -5,28 +5,21 @@ by Ctrl-C or SIGTERM, saved, and goes on with ``--resume``.
 """
 
 import dataclasses
-import signal
 import sys
-from collections.abc import Sequence
 
 from jaxdl import files
-from jaxdl.config import fail
+from jaxdl.command_line import command_line
 from jaxdl.engine import seeds
 from jaxdl.reinforce.options import ReinforceConfig, completed
 
 PROG = "python -m jaxdl.reinforce"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command_line(PROG, stopped="stopped between two trainings: go on with --out and --resume")
+def main(argv: list[str]) -> int:
     """Runs the command line and returns the exit status."""
-    try:
-        config = seeds.read_options(sys.argv[1:] if argv is None else argv, ReinforceConfig(), PROG)
-        return learn(dataclasses.replace(config, learn=completed(config.learn)))
-    except (ValueError, TypeError, OSError) as error:
-        return fail(PROG, str(error))
-    except KeyboardInterrupt:
-        print("stopped between two trainings: go on with --out and --resume", file=sys.stderr)
-        return 128 + signal.SIGINT
+    config = seeds.read_options(argv, ReinforceConfig(), PROG)
+    return learn(dataclasses.replace(config, learn=completed(config.learn)))
 
 
 def learn(config: ReinforceConfig) -> int:

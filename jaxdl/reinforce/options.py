@@ -1,6 +1,7 @@
 """Options of ``python -m jaxdl.reinforce``. Nothing here imports jax."""
 
 import dataclasses
+import math
 from typing import Any, Literal
 
 from jaxdl.engine.seeds import SeedOptions
@@ -43,6 +44,9 @@ class ReinforceOptions:
     """Into how many parts the steps are divided, shuffled, in every pass (ppo). Without it: 4."""
     lam: float | None = None
     """Lambda of generalized advantage estimation (ppo). Without it: 0.95."""
+    reward_scale: float | None = None
+    """What rewards are multiplied by for learning (ppo); 1 - gamma keeps what the critic has to say near 1.
+    Without it: 0.01."""
     clip: float | None = None
     """How far the probability of an action may move before the gradient ends (ppo). Without it: 0.2."""
     episodes: int = 100
@@ -61,7 +65,7 @@ class ReinforceConfig:
 DEFAULTS: dict[str, dict[str, Any]] = {
     "ppo": {
         "envs": 1024, "updates": 100, "lr": 0.002, "entropy_weight": 0.01, "clip_norm": 0.5,
-        "rollout": 32, "passes": 4, "minibatches": 4, "lam": 0.95, "clip": 0.2,
+        "rollout": 32, "passes": 4, "minibatches": 4, "lam": 0.95, "reward_scale": 0.01, "clip": 0.2,
     },
     "reinforce": {
         "envs": 1024, "updates": 60, "lr": 0.01, "entropy_weight": 0.0, "clip_norm": 10.0,
@@ -88,4 +92,6 @@ def completed(options: ReinforceOptions) -> ReinforceOptions:
     for name in ("gamma", "lam"):
         if (value := getattr(options, name)) is not None and not 0 <= value <= 1:
             raise ValueError(f"--{name} must lie in [0, 1]; got {value}")
+    if (scale := options.reward_scale) is not None and not 0 < scale < math.inf:
+        raise ValueError(f"--reward-scale must be a number above 0; got {scale}")
     return options

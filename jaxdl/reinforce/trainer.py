@@ -110,6 +110,7 @@ class Trainer:
             "minibatches": given.minibatches,
             "gamma": given.gamma,
             "lam": given.lam,
+            "reward_scale": given.reward_scale,
             "clip": given.clip,
         }
         return ppo.train_step(self.graph, self.world, self.tx, **numbers, **parts)

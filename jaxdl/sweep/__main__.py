@@ -8,7 +8,6 @@ Exit status: 0; 1 where no member came to the end; 2 a wrong option or bad data;
 
 import contextlib
 import math
-import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxdl import files
-from jaxdl.config import fail, replace
+from jaxdl.command_line import command_line
+from jaxdl.config import replace
 from jaxdl.engine.log import Console, JsonLines
 from jaxdl.engine.run_folder import RunFolder, new_path
 from jaxdl.sweep import settings
@@ -31,16 +31,11 @@ if TYPE_CHECKING:  # they import jax, which --help and a mistyped option do not 
 PROG = "python -m jaxdl.sweep"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command_line(PROG, stopped="stopped: of the members that were being trained nothing is kept")
+def main(argv: list[str]) -> int:
     """Runs the command line and returns the exit status."""
-    try:
-        config = read_options(sys.argv[1:] if argv is None else argv, SweepConfig(), PROG)
-        return sweep(config, planned(config))
-    except (ValueError, TypeError, OSError) as error:
-        return fail(PROG, str(error))
-    except KeyboardInterrupt:
-        print("stopped: of the members that were being trained nothing is kept", file=sys.stderr)
-        return 128 + signal.SIGINT
+    config = read_options(argv, SweepConfig(), PROG)
+    return sweep(config, planned(config))
 
 
 def sweep(config: SweepConfig, plan: Sequence[Member]) -> int:

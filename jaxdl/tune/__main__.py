@@ -10,11 +10,12 @@ data; 130 and 143 stopped, goes on with ``--resume``.
 import contextlib
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jaxdl.config import fail, replace
+from jaxdl.command_line import command_line
+from jaxdl.config import replace
 from jaxdl.engine.run_folder import RunFolder, new_path
 from jaxdl.train import read_options, write_config
 from jaxdl.tune.options import FREE, TuneConfig, check
@@ -25,20 +26,19 @@ if TYPE_CHECKING:  # it imports Optuna, which --help and a mistyped option do no
 PROG = "python -m jaxdl.tune"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command_line(PROG)
+def main(argv: list[str]) -> int:
     """Runs the command line and returns the exit status."""
+    config = read_options(argv, TuneConfig(), PROG, free=FREE)
+    check(config)
     try:
-        config = read_options(sys.argv[1:] if argv is None else argv, TuneConfig(), PROG, free=FREE)
-        check(config)
         from jaxdl.tune import search
 
         return tune(config, search.of(config))
     except ModuleNotFoundError as error:
         if error.name != "optuna":
             raise
-        return fail(PROG, "this needs Optuna: pip install 'jaxdl[tune]'")
-    except (ValueError, TypeError, OSError) as error:
-        return fail(PROG, str(error))
+        raise ValueError("this needs Optuna: pip install 'jaxdl[tune]'") from None
 
 
 def tune(config: TuneConfig, space: "Space") -> int:
