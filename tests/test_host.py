@@ -1,9 +1,13 @@
+import os
 import subprocess
 import sys
 
 import pytest
 
 SCRIPT = """
+import os, sys
+if len(sys.argv) > 1:
+    os.sched_setaffinity(0, {int(sys.argv[1])})
 import jax
 from jaxdl.engine.host import set_up
 set_up()
@@ -12,17 +16,24 @@ print(jax.jit(lambda x: x * 2)(jax.numpy.ones(3)).sum())
 """
 
 
-def shown(environment, tmp_path):
+def shown(environment, tmp_path, *argv):
     environment = {"PATH": "", "HOME": str(tmp_path), "JAX_PLATFORMS": "cpu", **environment}
-    command = [sys.executable, "-c", SCRIPT]
+    command = [sys.executable, "-c", SCRIPT, *argv]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.split()
 
 
 def test_programs_are_kept_under_the_users_cache(tmp_path):
+    programs = tmp_path / ".cache" / "jaxdl" / "programs" / f"cores-{len(os.sched_getaffinity(0))}"
     folder, total = shown({}, tmp_path)
-    assert folder == str(tmp_path / ".cache" / "jaxdl" / "programs")
+    assert folder == str(programs)
     assert total == "6.0"
-    assert any((tmp_path / ".cache" / "jaxdl" / "programs").iterdir())
+    assert any(programs.iterdir())
+
+
+def test_a_process_with_fewer_cores_compiles_for_itself(tmp_path):
+    one = min(os.sched_getaffinity(0))
+    folder, _ = shown({}, tmp_path, str(one))
+    assert folder == str(tmp_path / ".cache" / "jaxdl" / "programs" / "cores-1")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """How a command sets up its process: compiled programs are cached, and freed memory is kept."""
 
+import os
+
 import jax
 
 from jaxdl import files
@@ -15,13 +17,16 @@ def set_up() -> None:
 def enable_compilation_cache() -> None:
     """Keeps compiled programs under the user's cache folder, unless JAX is told of a place of its own.
 
-    A compiled program is code that will be run, so it lies where only this user can write.
+    A compiled program is code that will be run, so it lies where only this user can write. Into how many parts XLA
+    divides an operation is decided with it, by the cores that the process may use, of which JAX's own key of a
+    program knows nothing: so each number of cores has a folder. A CNN compiled by a process that was bound to one
+    core ran at 37 ms a step on two, where it takes 27.
     """
     if jax.config.values["jax_compilation_cache_dir"]:
         return
     try:
-        path = files.make_cache() / "programs"
-        path.mkdir(exist_ok=True)
+        path = files.make_cache() / "programs" / f"cores-{len(os.sched_getaffinity(0))}"
+        path.mkdir(parents=True, exist_ok=True)
     except OSError:  # a home that cannot be written to: compile anew each time
         return
     jax.config.update("jax_compilation_cache_dir", str(path))
