@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 AHEAD, BEHIND, OPEN = "#0b62a4", "#b5482a", "#9aa4af"
 LIGHT, INK = "#e4e7eb", "#333a42"
 WIDTH, ROW = 10.0, 0.34  # inches
-TICKS = (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)
+TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
 def ratios(claims: Sequence[Claim], path: Path) -> None:

@@ -30,8 +30,8 @@ PROG = "python -m jaxdl.tune"
 def main(argv: list[str]) -> int:
     """Runs the command line and returns the exit status."""
     config = read_options(argv, TuneConfig(), PROG, free=FREE)
-    check(config)
     try:
+        check(config)
         from jaxdl.tune import search
 
         return tune(config, search.of(config))
