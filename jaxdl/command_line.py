@@ -10,6 +10,14 @@ from typing import Protocol
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # nothing that other options would mend
 
 
+class IncompleteError(Exception):
+    """A training did not come to its end; ``status`` is its exit status, and it has said why."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"a training ended with status {status}")
+        self.status = status
+
+
 class Main(Protocol):
     """What runs a command line and returns the exit status; without words, that of the process."""
 
@@ -22,7 +30,7 @@ def command_line(
     """Makes the ``main`` of a command from what runs its words.
 
     The status is what that returns; 2 for an error of the user and 1 for a disk that takes no more, with one
-    line on stderr; 130 after Ctrl-C.
+    line on stderr; 130 after Ctrl-C; that of a training on the way which did not come to its end.
 
     Args:
       prog: how a user calls it, ``python -m ...``.
@@ -34,6 +42,8 @@ def command_line(
         def main(argv: Sequence[str] | None = None) -> int:
             try:
                 return run(list(sys.argv[1:] if argv is None else argv))
+            except IncompleteError as stop:
+                return stop.status
             except (ValueError, TypeError, OSError) as error:
                 status = fail(prog, str(error))
                 return 1 if isinstance(error, OSError) and error.errno in FULL else status

@@ -8,16 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from jaxdl import train
+from jaxdl.command_line import IncompleteError
 from jaxdl.config import TrainConfig, replace, to_dict
 from jaxdl.engine.run_folder import new_path, resumed
-
-
-class IncompleteError(Exception):
-    """A training did not come to its end; ``status`` is its exit status, and it has said why."""
-
-    def __init__(self, status: int) -> None:
-        super().__init__(f"a training ended with status {status}")
-        self.status = status
 
 
 @contextlib.contextmanager

@@ -58,7 +58,7 @@ class TextConfig(TrainConfig):
 @command_line(PROG)
 def main(argv: list[str]) -> int:
     """Runs the command line and returns the exit status."""
-    from jaxdl.comparison import IncompleteError, folder
+    from jaxdl.comparison import folder
     from jaxdl.finetune import report
 
     config = read_options(argv, TextConfig(), PROG)
@@ -68,8 +68,6 @@ def main(argv: list[str]) -> int:
             return report.compare(config, arms, technique, out)
     except ImportError as error:
         raise ValueError(str(error)) from None
-    except IncompleteError as stop:
-        return stop.status
 
 
 def features(options: TextOptions, out: Path) -> dict[str, Path]:

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from jaxdl.command_line import command_line
+from jaxdl.command_line import IncompleteError, command_line
 
 
 def ended(run, **how):
@@ -48,6 +48,11 @@ def test_errors_are_one_line_and_a_status(error, status, line, capsys):
 def test_what_is_left_after_ctrl_c(capsys):
     ended(raising(KeyboardInterrupt()), stopped="go on with --resume")
     assert capsys.readouterr().err == "go on with --resume\n"
+
+
+def test_a_training_that_did_not_come_to_its_end_has_said_why(capsys):
+    assert ended(raising(IncompleteError(143))) == 143
+    assert capsys.readouterr().err == ""
 
 
 def test_a_defect_is_not_hidden():

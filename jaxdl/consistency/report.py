@@ -19,6 +19,7 @@ def compare(config: ConsistencyConfig) -> int:
 
     Raises:
       ValueError: no seeds, or options of one method, which the others lack.
+      IncompleteError: a training did not come to its end.
     """
     options = config.consistency
     if options.seeds < 1:
@@ -31,10 +32,7 @@ def compare(config: ConsistencyConfig) -> int:
         for method in METHODS:
             for seed in range(config.run.seed, config.run.seed + options.seeds):
                 run = with_method(config, method, seed)
-                try:
-                    summary = comparison.completed(run, technique, folder / f"{method}-{seed}")
-                except comparison.IncompleteError as stop:
-                    return stop.status
+                summary = comparison.completed(run, technique, folder / f"{method}-{seed}")
                 found.setdefault(method, []).append(summary["accuracy"])
                 print(f"{method}, seed {seed}: {summary['accuracy']:.2%}", flush=True)
         print(report(found, options, folder))

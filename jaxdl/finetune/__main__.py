@@ -41,15 +41,12 @@ def train(argv: Sequence[str], default: FinetuneConfig) -> int:
 
 def compare(argv: Sequence[str], default: FinetuneConfig) -> int:
     """Many, and what they say of the source."""
-    from jaxdl.comparison import IncompleteError, folder
+    from jaxdl.comparison import folder
     from jaxdl.finetune import report as finetune_report
 
     config = read_options(argv, default, PROG)
-    try:
-        with folder(config.run.out, "transfer") as out:
-            return finetune_report.compare(config, ARMS, technique, out)
-    except IncompleteError as stop:
-        return stop.status
+    with folder(config.run.out, "transfer") as out:
+        return finetune_report.compare(config, ARMS, technique, out)
 
 
 def options_of(given: FinetuneConfig) -> FinetuneConfig:

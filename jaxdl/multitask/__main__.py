@@ -78,10 +78,7 @@ def multitask(config: MultitaskConfig) -> int:
             runs[f"{task} alone"] = out / f"alone-{task}"
             if not config.run.quiet:
                 print(f"{task} alone -> {runs[f'{task} alone']}", flush=True)
-            try:
-                comparison.completed(replace(config, plain | {"tasks": (task,)}), technique, runs[f"{task} alone"])
-            except comparison.IncompleteError as stop:
-                return stop.status
+            comparison.completed(replace(config, plain | {"tasks": (task,)}), technique, runs[f"{task} alone"])
     from jaxdl.multitask import report as multitask_report
     from jaxdl.restored import restore
 

@@ -56,14 +56,11 @@ def main(argv: list[str]) -> int:
     """Runs the command line and returns the exit status."""
     config = read_options(argv, RegularizeConfig(), PROG)
     arms = {"none": config} | {cure: cured(config, cure) for cure in config.regularize.cures}
-    from jaxdl.comparison import IncompleteError, folder
+    from jaxdl.comparison import folder
     from jaxdl.regularize import report as regularize_report
 
-    try:
-        with folder(config.run.out, "regularize") as out:
-            return regularize_report.compare(config, arms, technique, out)
-    except IncompleteError as stop:
-        return stop.status
+    with folder(config.run.out, "regularize") as out:
+        return regularize_report.compare(config, arms, technique, out)
 
 
 def cured(config: RegularizeConfig, cure: str) -> RegularizeConfig:
