@@ -17,6 +17,13 @@ from jaxdl.nn.layout import CONV2D
 
 CONFIGURATIONS = {
     "plain": ((2, 7, 6, 3), (3, 3, 3, 4), {}),
+    "tiles": ((2, 7, 6, 16), (3, 3, 16, 4), {"padding": 1}),
+    "tiles without padding": ((2, 8, 9, 16), (3, 3, 16, 3), {}),
+    "tiles with much padding": ((1, 4, 5, 16), (3, 3, 16, 2), {"padding": (2, 3)}),
+    "one pixel": ((3, 1, 1, 17), (3, 3, 17, 4), {"padding": 1}),
+    "half in the padding": ((2, 2, 1, 3), (3, 5, 3, 4), {"padding": (1, 2), "stride": 2}),
+    "dilation beyond the image": ((2, 3, 4, 2), (3, 3, 2, 4), {"padding": 4, "dilation": 4}),
+    "nothing but padding": ((2, 1, 1, 2), (2, 2, 2, 3), {"padding": 2, "stride": 4, "dilation": 4}),
     "pad": ((2, 7, 6, 3), (3, 3, 3, 4), {"padding": 1}),
     "pointwise": ((2, 4, 5, 3), (1, 1, 3, 2), {"stride": 2}),
     "oblong": ((2, 9, 8, 2), (3, 2, 2, 5), {"stride": (2, 1), "padding": (1, 2), "dilation": (1, 3)}),

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from jaxdl.nn.conv import Pair, check_groups, pair
+from jaxdl.nn.conv import check_groups
 from jaxdl.nn.init import Init, torch_uniform
 from jaxdl.nn.layout import Layout
+from jaxdl.nn.windows import Pair, pair
 from jaxdl.typing import Array
 
 CONV_TRANSPOSE2D = Layout((2, 3, 0, 1))  # (height, width, in, out) -> (in, out, height, width)

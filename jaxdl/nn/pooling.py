@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxdl.nn.conv import Pair, check_fits, pair, windows
+from jaxdl.nn.windows import Pair, check_fits, pair, windows
 from jaxdl.typing import Array
 
 

@@ -14,8 +14,9 @@ from jax import lax
 
 from jaxdl.methods.quantize import affine
 from jaxdl.methods.quantize.calibrate import Range
-from jaxdl.nn.conv import Conv2d, pads_of, pair, windows
+from jaxdl.nn.conv import Conv2d
 from jaxdl.nn.linear import Linear
+from jaxdl.nn.windows import pads_of, pair, windows
 from jaxdl.typing import Array
 
 
