@@ -24,6 +24,7 @@ from jaxdl.pictures import Pictures
 from jaxdl.typing import Array, Batch, LossFn, Metrics
 
 CHUNK_WORK = {"cpu": 40e9, "gpu": 4e12}  # floating-point operations in a chunk: some tenths of a second
+FEW = 8  # steps; where so few are a chunk, what starting a program costs is not seen
 STREAMED_BYTES = 2**27  # of batches on their way to the device
 
 
@@ -192,11 +193,15 @@ def train_loader(config: TrainConfig, source: sources.Source) -> Loader:
 def _chunk_steps(eval_step: Any, start: TrainState, loader: Loader, mesh: Mesh) -> int:
     """Enough steps to hide what starting a program costs, few enough to stop and to show progress in between.
 
+    Steps so long that few would make a chunk are started one by one: each length of a chunk, and at the end of an
+    epoch there is a shorter one, is a program to compile, which takes long and much memory for a deep model.
     A function of the model and the data alone, never of a clock: see `Loader.chunks`.
     """
     forward = jax.jit(eval_step).lower(start, _example(loader)).cost_analysis()
     work = 3 * max(float((forward or {}).get("flops", 0)), 1.0)  # a backward pass costs two forward ones
     steps = CHUNK_WORK.get(mesh.devices.flat[0].platform, CHUNK_WORK["gpu"]) / work
+    if steps < FEW:
+        return 1
     if not loader.resident:
         steps = min(steps, STREAMED_BYTES / loader.batch_bytes)
     return int(min(max(steps, 1), max(loader.full_batches, 1)))

@@ -25,6 +25,12 @@ def test_a_chunk_has_more_steps_where_they_are_cheaper():
     assert job(chunk_steps=7).chunk_steps == 7
 
 
+def test_a_long_step_is_a_program_of_its_own(monkeypatch):
+    monkeypatch.setitem(build.CHUNK_WORK, "cpu", 1.0)
+    assert job().chunk_steps == 1
+    assert job(placement="streamed").chunk_steps == 1
+
+
 def test_a_chunk_of_streamed_batches_is_bounded_in_memory(monkeypatch):
     monkeypatch.setattr(build, "STREAMED_BYTES", 64 * 68 * 3)
     assert job(placement="streamed").chunk_steps == 3
