@@ -39,7 +39,7 @@ def enable_compilation_cache() -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
-def _return_what_compilation_freed(event: str, seconds: float, **_: Any) -> None:
+def _return_what_compilation_freed(event: str, duration_secs: float, **_: Any) -> None:
     # No program takes it again: of a ResNet-18 it is 300 MB.
-    if event == COMPILED and seconds > LONG:
+    if event == COMPILED and duration_secs > LONG:
         return_freed_memory()
