@@ -3,11 +3,11 @@
 import functools
 import math
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.nn.initializers import zeros
 
+from jaxdl.nn.activations import gelu
 from jaxdl.nn.attention import MultiheadAttention
 from jaxdl.nn.conv import Conv2d
 from jaxdl.nn.dropout import Dropout
@@ -121,7 +121,7 @@ class EncoderBlock(nnx.Module):
 
     def __call__(self, x: Array, rngs: nnx.Rngs | None = None) -> Array:
         x = x + self.dropout(self.self_attention(self.ln_1(x), rngs=rngs), rngs)
-        y = jax.nn.gelu(self.mlp["0"](self.ln_2(x)), approximate=False)
+        y = gelu(self.mlp["0"](self.ln_2(x)))
         y = self.mlp["3"](self.dropout(y, rngs))
         return x + self.dropout(y, rngs)
 

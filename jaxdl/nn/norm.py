@@ -2,6 +2,7 @@
 
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -115,6 +116,11 @@ class LayerNorm(nnx.Module):
             raise ValueError(f"expected {self.weight.size} features in the last axis, got shape {x.shape}")
         dtype, shape = np.promote_types(x.dtype, np.float32), (1,) * (x.ndim - 1) + self.weight.shape
         wide, weight, bias = (value.astype(dtype) for value in (x, self.weight[...], self.bias[...]))
-        centred = wide - wide.mean(-1, keepdims=True)
-        scaled = centred * lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + self.eps)
-        return (scaled * weight.reshape(shape) + bias.reshape(shape)).astype(x.dtype)
+        y = _layer_norm(wide, weight.reshape(shape), bias.reshape(shape), self.eps)
+        return y.astype(x.dtype)
+
+
+@jax.checkpoint  # keeps its input for the gradient, where autodiff keeps three arrays of its size
+def _layer_norm(x: Array, weight: Array, bias: Array, eps: float) -> Array:
+    centred = x - x.mean(-1, keepdims=True)
+    return centred * lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + eps) * weight + bias
