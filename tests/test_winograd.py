@@ -42,13 +42,7 @@ def test_one_tile_by_hand():
 
 
 @pytest.mark.usefixtures("x64")
-@given(
-    height=st.integers(1, 7),
-    width=st.integers(1, 7),
-    pads=st.tuples(
-        st.tuples(st.integers(1, 3), st.integers(1, 3)), st.tuples(st.integers(1, 3), st.integers(1, 3))
-    ),
-)
+@given(height=st.integers(1, 7), width=st.integers(1, 7), pads=st.tuples(around, around))
 def test_any_image_and_padding(height, width, pads):
     rng = np.random.default_rng(0)
     x, weight = rng.normal(size=(2, height, width, 3)), rng.normal(size=(3, 3, 3, 2))
@@ -60,7 +54,7 @@ def test_any_image_and_padding(height, width, pads):
 
 @pytest.mark.parametrize(("size", "channels"), [(14, 32), (8, 128), (4, 512)])
 def test_float32_rounds_as_torch_does(size, channels):
-    """Root mean square errors against float64; torch's are those of oneDNN. At most 2.1 times them were seen."""
+    """Root mean square errors against float64; torch's are those of oneDNN."""
     rng = np.random.default_rng(0)
     x = np.maximum(rng.normal(size=(4, size, size, channels)), 0).astype(np.float32)
     weight = rng.uniform(-1, 1, (3, 3, channels, channels)).astype(np.float32)
