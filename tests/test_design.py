@@ -11,7 +11,7 @@ MODULES = sorted(path for path in (ROOT / "jaxdl").rglob("*.py") if path.name !=
 FLOORS = """
 typing scalar tree files command_line config recipes sweep.settings sweep.plan tune.options
 
-nn.init nn.layout nn.activations nn.linear
+nn.init nn.layout nn.activations nn.linear nn.flatten
 nn.windows nn.winograd nn.conv_matrices nn.conv nn.conv_transpose nn.pooling nn.norm nn.dropout nn.attention
 nn.losses
 optim.optimizers optim.schedules optim.transforms

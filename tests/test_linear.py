@@ -1,5 +1,7 @@
 """Linear against torch: values, gradients, names, initial distribution."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -43,6 +45,18 @@ def test_value_and_gradients_are_torchs(shape):
     ]
     for our, their in pairs:
         np.testing.assert_allclose(our, np.asarray(their), rtol=1e-12, atol=1e-12)
+
+
+def test_the_gradient_of_words_copies_nothing_into_another_order():
+    linear = Linear(8, 16, rngs=nnx.Rngs(0))
+    graphdef, params = nnx.split(linear)
+
+    def loss(params, x):
+        return jnp.sum(jnp.sin(nnx.merge(graphdef, params)(x)))
+
+    text = jax.jit(jax.grad(loss)).lower(params, jnp.ones((4, 3, 8))).compile().as_text() or ""
+    assert "f32[12,8]" in text
+    assert not re.search(r"= \S+ transpose\(", text)
 
 
 @pytest.mark.usefixtures("x64")

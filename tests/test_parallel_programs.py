@@ -8,6 +8,7 @@ from jaxdl import tree
 from jaxdl.data.loader import Loader
 from jaxdl.engine import metrics, parallel, state, step
 from jaxdl.engine.objective import classification
+from jaxdl.engine.parallel import programs
 from jaxdl.models import Net
 from jaxdl.optim.optimizers import sgd
 
@@ -53,6 +54,24 @@ def test_chunks_change_nothing_but_the_number_of_programs(resident):
     np.testing.assert_allclose(chunk_losses, losses, rtol=1e-12)
     for name, value in tree.flatten(one.params).items():
         np.testing.assert_allclose(tree.flatten(whole.params)[name], value, rtol=1e-11)
+
+
+def test_the_order_of_a_small_program_changes_no_bit(monkeypatch):
+    ordered = run(1, 4)[0]
+    monkeypatch.setattr(programs, "SMALL", 0)
+    for name, value in tree.flatten(run(1, 4)[0].params).items():
+        np.testing.assert_array_equal(tree.flatten(ordered.params)[name], value)
+
+
+def test_an_xla_without_that_option_does_without(monkeypatch):
+    programs._knows_order.cache_clear()
+    asked = []
+    monkeypatch.setattr(programs, "IN_ORDER", {"xla_cpu_no_such_option": "1"})
+    monkeypatch.setattr(jax, "jit", lambda *args, jit=jax.jit, **kw: asked.append(kw) or jit(*args, **kw))
+    run(1, 4)
+    programs._knows_order.cache_clear()
+    assert {"compiler_options": programs.IN_ORDER} in asked
+    assert {"compiler_options": None} in [{k: kw[k] for k in kw if k == "compiler_options"} for kw in asked]
 
 
 def test_evaluation_counts_every_example_once():

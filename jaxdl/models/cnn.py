@@ -5,6 +5,7 @@ from flax import nnx
 from jaxdl.nn.activations import ACTIVATIONS
 from jaxdl.nn.conv import Conv2d
 from jaxdl.nn.dropout import Dropout
+from jaxdl.nn.flatten import flatten
 from jaxdl.nn.layout import flattened
 from jaxdl.nn.linear import Linear
 from jaxdl.nn.pooling import max_pool2d
@@ -52,6 +53,6 @@ class CNN(nnx.Module):
     def __call__(self, x: Array, rngs: nnx.Rngs | None = None) -> Array:
         x = max_pool2d(self.activation(self.conv1(x)), 2)  # (B, 14, 14, 32)
         x = max_pool2d(self.activation(self.conv2(x)), 2)  # (B, 7, 7, 64)
-        x = self.dropout(x.reshape(x.shape[0], -1), rngs)  # (B, 3136)
+        x = self.dropout(flatten(x), rngs)  # (B, 3136)
         x = self.dropout(self.activation(self.fc1(x)), rngs)  # (B, 128)
         return self.fc2(x)  # (B, 10)

@@ -14,7 +14,7 @@ from flax import nnx
 from jaxdl.nn.dropout import Dropout
 from jaxdl.nn.init import xavier_uniform
 from jaxdl.nn.layout import LINEAR
-from jaxdl.nn.linear import Linear
+from jaxdl.nn.linear import Linear, affine
 from jaxdl.typing import Array
 
 
@@ -91,11 +91,11 @@ class MultiheadAttention(nnx.Module):
 
     def _project(self, query: Array, key: Array, value: Array) -> list[Array]:
         """Queries, keys and values (B, places, E); of one sequence by one matrix product."""
-        weight, bias = self.in_proj_weight[...], self.in_proj_bias[...].reshape(1, 1, -1)
+        weight, bias = self.in_proj_weight[...], self.in_proj_bias[...]
         if query is key is value:
-            return jnp.split(query @ weight.T + bias, 3, axis=-1)
-        weights, biases = jnp.split(weight, 3), jnp.split(bias, 3, axis=-1)
-        return [x @ w.T + b for x, w, b in zip((query, key, value), weights, biases, strict=True)]
+            return jnp.split(affine(query, weight, bias), 3, axis=-1)
+        weights, biases = jnp.split(weight, 3), jnp.split(bias, 3)
+        return [affine(x, w, b) for x, w, b in zip((query, key, value), weights, biases, strict=True)]
 
     def _split(self, x: Array) -> Array:
         """(B, places, E) -> (B, heads, places, E / heads)."""

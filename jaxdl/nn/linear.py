@@ -1,6 +1,7 @@
 """The affine layer with torch's names and initial distribution."""
 
 import functools
+import math
 
 from flax import nnx
 
@@ -45,4 +46,14 @@ class Linear(nnx.Module):
         weight, bias = self.weight[...], self.bias[...]
         if x.shape[-1:] != weight.shape[1:]:
             raise ValueError(f"expected {weight.shape[1]} features in the last axis, got shape {x.shape}")
-        return x @ weight.T + bias.reshape((1,) * (x.ndim - 1) + bias.shape)
+        return affine(x, weight, bias)
+
+
+def affine(x: Array, weight: Array, bias: Array) -> Array:
+    """``x @ weight.T + bias`` over the last axis: (..., in), (out, in) and (out,) -> (..., out).
+
+    One product of two matrices, however many axes there are: of more, XLA would copy an operand of the weight's
+    gradient into another order, which took a twentieth of a vision transformer's step on a CPU.
+    """
+    y = x.reshape(math.prod(x.shape[:-1]), x.shape[-1]) @ weight.T + bias.reshape(1, *bias.shape)
+    return y.reshape(*x.shape[:-1], *bias.shape)

@@ -65,6 +65,6 @@ def windows(
         # The gradient of an index into blocks is far faster on the CPU than that of a strided slice.
         blocks = lax.slice_in_dim(x, 0, count * size, axis=axis)
         blocks = blocks.reshape(*x.shape[:axis], count, size, *x.shape[axis + 1 :])
-        return [lax.index_in_dim(blocks, place, axis + 1, keepdims=False) for place in range(size)]
+        return [lax.squeeze(place, (axis + 1,)) for place in lax.split(blocks, (1,) * size, axis + 1)]
     starts = range(0, dilation * size, dilation)
     return [lax.slice_in_dim(x, s, s + (count - 1) * stride + 1, stride, axis) for s in starts]

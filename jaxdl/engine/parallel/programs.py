@@ -1,5 +1,6 @@
 """The one place where anything is compiled: a step becomes a program of many steps on many devices."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,11 @@ from jaxdl.engine.step import Step
 from jaxdl.typing import Batch, Metrics, PyTree
 
 EVAL_CHUNK = 20  # batches; bounds what a streamed test set takes
+
+# An order that needs little memory, where XLA would choose one in which operations can run side by side. The
+# results are the same to the bit.
+IN_ORDER = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
+SMALL = 2**25  # numbers in a state times examples in a batch: about the multiplications of linear layers
 
 Take = Callable[[PyTree, PyTree], Batch]
 Run = Callable[[TrainState, PyTree, PyTree], tuple[TrainState, Metrics]]
@@ -112,10 +118,36 @@ def _compiled(
         items, size = spread(items, mesh)
         if size not in programs:
             part = chunk(_unpadded(take, size, mesh) if size % mesh.shape[AXIS] else take)
-            programs[size] = jax.jit(part, out_shardings=out(state), donate_argnums=(0,) if donate else ())
+            programs[size] = jax.jit(
+                part,
+                out_shardings=out(state),
+                donate_argnums=(0,) if donate else (),
+                compiler_options=_options(state, size, mesh),
+            )
         return _finished(programs[size](state, arrays, items), mesh)
 
     return run
+
+
+def _options(state: TrainState, size: int, mesh: Mesh) -> dict[str, str] | None:
+    """What XLA is told: where operations take microseconds, to start two at once costs more than it gains.
+
+    On two cores a step of the Net with 64 images takes 206 us in order and 240 as XLA would have it; the step of a
+    CNN with 128, which has real work to divide, takes 20.4 ms in order and 19.4.
+    """
+    numbers = sum(leaf.size for leaf in jax.tree.leaves(state))
+    small = mesh.devices.flat[0].platform == "cpu" and size * numbers < SMALL
+    return IN_ORDER if small and _knows_order() else None
+
+
+@functools.cache
+def _knows_order() -> bool:
+    """Whether this XLA has the option, which is no part of its promises."""
+    try:
+        jax.jit(lambda x: x, compiler_options=IN_ORDER).lower(0.0).compile()
+    except jax.errors.JaxRuntimeError:
+        return False
+    return True
 
 
 def _unpadded(take: Take, size: int, mesh: Mesh) -> Take:
