@@ -62,7 +62,7 @@ def windows(
     x = lax.pad(x, jnp.array(fill, x.dtype), [(*pad, 0) if a == axis else (0, 0, 0) for a in range(x.ndim)])
     count = (x.shape[axis] - dilation * (size - 1) - 1) // stride + 1
     if stride == size and dilation == 1:
-        # The gradient of an index into blocks is far faster on the CPU than that of a strided slice.
+        # The gradient of split blocks joins them, on a CPU far faster than adding what strided slices give back.
         blocks = lax.slice_in_dim(x, 0, count * size, axis=axis)
         blocks = blocks.reshape(*x.shape[:axis], count, size, *x.shape[axis + 1 :])
         return [lax.squeeze(place, (axis + 1,)) for place in lax.split(blocks, (1,) * size, axis + 1)]

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxdl.nn.windows import windows
 from jaxdl.typing import Array
 
 FEWEST_CHANNELS = 16  # with fewer, the sums that make the tiles take longer than the products they save
@@ -71,8 +72,7 @@ def _by_tiles(x: Array, weight: Array, pads: Sequence[tuple[int, int]]) -> Array
 
 def _of_input(x: Array, axis: int) -> list[Array]:
     """The four places of each tile along ``axis``, where tiles begin at every second place."""
-    pairs = x.reshape(*x.shape[:axis], -1, 2, *x.shape[axis + 1 :])
-    even, odd = (lax.squeeze(half, (axis + 1,)) for half in lax.split(pairs, (1, 1), axis + 1))
+    even, odd = windows(x, axis, 2, 2, (0, 0))
     first = (lax.slice_in_dim(half, 0, -1, axis=axis) for half in (even, odd))
     last = (lax.slice_in_dim(half, 1, None, axis=axis) for half in (even, odd))
     (a, b), (c, d) = first, last
